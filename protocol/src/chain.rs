@@ -1,0 +1,222 @@
+//! The chain of one-time identities: what a subscription is made of, and how each accepted
+//! response leads from one link to the next.
+//!
+//! ```text
+//! K ─┬─ 'C' ─ K_1 ── Link(UID_1, K_1) ──UID_Rand──▶ Link(UID_2, K_2) ──UID_Rand──▶ …
+//!    ├─ 'G' ─ K_R(0) ─ RecoveryLink ── identity R(0) ──UID_Rand──▶ a new chain
+//!    └─ 'H' ─ K_H, answers the OTA server's challenge
+//! ```
+
+use core::fmt;
+
+use crate::{
+    identity::{Iccid, Mode, UID_LEN, Uid, UidRand},
+    kdf::{Purpose, derive, derive_key},
+    key::{Key, MAC_LEN, Prf},
+};
+
+/// `UID_n` and `K_n`: what card and server hold of a device at one moment.
+///
+/// A link speaks both sides of one exchange: see [`Link::poll`] and [`Link::open`] for the card's,
+/// [`Link::verify`] and [`Link::seal`] for the server's.
+#[derive(Clone)]
+pub struct Link {
+    uid: Uid,
+    key: Key,
+    mode: Mode,
+    origin: Origin,
+}
+
+/// Where a link stands decides how its child's key is derived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Chain,
+    Recovery,
+}
+
+impl Link {
+    /// The first link, from the subscription's key K: `K_1 = KDF(K, 'C')`.
+    pub fn first(k: &Key, uid_1: Uid, mode: Mode) -> Self {
+        let key = derive_key(&Prf::new(k), k, Purpose::Chain, mode, &[]);
+        Self::restore(uid_1, key, mode)
+    }
+
+    /// A link of the chain that was stored as its `UID_n` and `K_n`.
+    pub fn restore(uid: Uid, key: Key, mode: Mode) -> Self {
+        Self {
+            uid,
+            key,
+            mode,
+            origin: Origin::Chain,
+        }
+    }
+
+    /// `UID_n`.
+    pub const fn uid(&self) -> Uid {
+        self.uid
+    }
+
+    /// `K_n`, to be stored.
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The mode of the subscription.
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The link that an accepted response with this seed leads to.
+    #[must_use]
+    pub fn child(&self, rand: UidRand) -> Self {
+        let prf = Prf::new(&self.key);
+        let context: [&[u8]; 2] = [&self.uid.0, &rand.0];
+        let mut uid = Uid([0; UID_LEN]);
+        derive(&prf, Purpose::NextUid, self.mode, &context, &mut uid.0);
+        let key = if self.mode.rotates() || self.origin == Origin::Recovery {
+            derive_key(&prf, &self.key, Purpose::NextKey, self.mode, &context)
+        } else {
+            self.key.clone()
+        };
+        Self::restore(uid, key, self.mode)
+    }
+
+    /// `KDF(K_n, purpose, "")`: `K_enc`, `K_mac` or `K_poll`.
+    pub(crate) fn derived(&self, prf: &Prf, purpose: Purpose) -> Key {
+        derive_key(prf, &self.key, purpose, self.mode, &[])
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Link({}, mode {}, key redacted)",
+            self.uid,
+            self.mode.byte()
+        )
+    }
+}
+
+/// `K_R(e)`: the way back when card and server have come apart, used once for each e.
+#[derive(Clone)]
+pub struct RecoveryLink {
+    uid_1: Uid,
+    key: Key,
+    mode: Mode,
+    e: u32,
+}
+
+impl RecoveryLink {
+    /// e = 0: `K_R(0) = KDF(K, 'G')`.
+    pub fn first(k: &Key, uid_1: Uid, mode: Mode) -> Self {
+        let key = derive_key(&Prf::new(k), k, Purpose::Recovery, mode, &[]);
+        Self {
+            uid_1,
+            key,
+            mode,
+            e: 0,
+        }
+    }
+
+    /// A recovery link that was stored as e and `K_R(e)`.
+    pub fn restore(uid_1: Uid, key: Key, mode: Mode, e: u32) -> Self {
+        Self {
+            uid_1,
+            key,
+            mode,
+            e,
+        }
+    }
+
+    /// e: how many recovery identities were used up before this one.
+    pub const fn e(&self) -> u32 {
+        self.e
+    }
+
+    /// `K_R(e)`, to be stored.
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// `R(e)` with `K_R(e)` in the place of `K_n`: polls and answers as any other link does, but
+    /// its child's key is always a new one, ROTATE or not.
+    pub fn identity(&self) -> Link {
+        let uid = self.recovery_uid();
+        Link {
+            uid,
+            key: self.key.clone(),
+            mode: self.mode,
+            origin: Origin::Recovery,
+        }
+    }
+
+    /// e + 1: `K_R(e+1) = KDF(K_R(e), 'G', R(e))`.
+    #[must_use]
+    pub fn next(&self) -> Self {
+        let prf = Prf::new(&self.key);
+        let uid = self.recovery_uid();
+        let key = derive_key(&prf, &self.key, Purpose::Recovery, self.mode, &[&uid.0]);
+        Self {
+            key,
+            e: self.e.saturating_add(1),
+            ..*self
+        }
+    }
+
+    fn recovery_uid(&self) -> Uid {
+        let mut uid = Uid([0; UID_LEN]);
+        derive(
+            &Prf::new(&self.key),
+            Purpose::Identity,
+            self.mode,
+            &[&self.uid_1.0],
+            &mut uid.0,
+        );
+        uid
+    }
+}
+
+impl fmt::Debug for RecoveryLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RecoveryLink(e {}, key redacted)", self.e)
+    }
+}
+
+/// The first identity when it is *concealed*: `KDF(K, 'I', ICCID, 10)`, so that the ICCID never travels.
+pub fn concealed_uid(k: &Key, iccid: &Iccid, mode: Mode) -> Uid {
+    let mut uid = Uid([0; UID_LEN]);
+    derive(
+        &Prf::new(k),
+        Purpose::Identity,
+        mode,
+        &[iccid.as_bytes()],
+        &mut uid.0,
+    );
+    uid
+}
+
+/// `K_H`: proves a card to the OTA server. Does not change.
+pub struct SessionKey(Key);
+
+impl SessionKey {
+    /// `K_H = KDF(K, 'H')`.
+    pub fn derive(k: &Key, mode: Mode) -> Self {
+        Self(derive_key(&Prf::new(k), k, Purpose::OtaSession, mode, &[]))
+    }
+
+    /// A session key that was stored.
+    pub const fn restore(key: Key) -> Self {
+        Self(key)
+    }
+
+    /// `K_H`, to be stored.
+    pub const fn key(&self) -> &Key {
+        &self.0
+    }
+
+    /// The answer to a challenge: `CMAC(K_H, challenge | ICCID)`.
+    pub fn sign(&self, challenge: &[u8; 16], iccid: &Iccid) -> [u8; MAC_LEN] {
+        Prf::new(&self.0).mac(&[challenge, iccid.as_bytes()])
+    }
+}

@@ -1,0 +1,229 @@
+//! The response datagram: one message, encrypted and signed, with the seed of what comes next.
+//!
+//! ```text
+//! 81 · N:8 · AES-CTR(K_enc, N · 0:8,  MSG · Sent:2 · SIG:8 · UID_Rand:8)
+//! T = CMAC(K_mac, 81 | MSG | Sent | UID_n | UID_Rand),  SIG = T[0..8],  N = T[8..16]
+//! ```
+//!
+//! N is half of the signature, so that the same answer has the same bytes, and no random number
+//! generator can go wrong (after SIV, RFC 5297). The card verifies both halves.
+
+use core::ops::Range;
+
+use aes::{Aes128, Aes256, cipher::KeyIvInit, cipher::StreamCipher};
+use ctr::Ctr64BE;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::{
+    chain::Link,
+    identity::{Mode, UID_RAND_LEN, UidRand},
+    kdf::Purpose,
+    key::{Key, MAC_LEN, Prf, Sized},
+};
+
+/// First byte of a response.
+pub const TAG: u8 = 0x81;
+/// Length of a response with an empty MSG, in bytes.
+pub const MIN_LEN: usize = BODY + TRAILER;
+/// Longest response in bytes: one short APDU carries it to the card.
+pub const MAX_LEN: usize = 255;
+/// Longest MSG in the answer to an authenticated poll, in bytes.
+pub const MAX_MSG: usize = MAX_LEN - MIN_LEN;
+/// Longest MSG in the answer to a plain poll, in bytes: with the IP and UDP headers counted, the
+/// answer stays under three times the question.
+pub const MAX_MSG_PLAIN: usize = 64;
+
+const N: Range<usize> = 1..9;
+const BODY: usize = 9;
+const SENT: usize = 2;
+const SIG: usize = 8;
+const TRAILER: usize = SENT + SIG + UID_RAND_LEN;
+
+/// The longest MSG that a subscription of this mode can be sent, in bytes.
+pub const fn max_msg(mode: Mode) -> usize {
+    if mode.authenticates_polls() {
+        MAX_MSG
+    } else {
+        MAX_MSG_PLAIN
+    }
+}
+
+/// A datagram or command that has the form of a response. Whether it is authentic, only
+/// [`Link::open`] tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Response<'a>(&'a [u8]);
+
+/// Why bytes are not a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum NotAResponse {
+    /// Under 27 or over 255 bytes.
+    #[error("a response has {MIN_LEN} to {MAX_LEN} bytes, this one has {0}")]
+    Length(usize),
+    /// Another first byte.
+    #[error("the first byte is {0:02X}, a response begins with 81")]
+    Tag(u8),
+}
+
+/// The response's signature is not that of this identity's key. Nothing else is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the response is not authentic")]
+pub struct NotAuthentic;
+
+/// A MSG that does not fit into a response to this subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the message has {len} bytes; a subscription of this mode takes at most {max}")]
+pub struct MsgTooLong {
+    /// The length of the MSG in bytes.
+    pub len: usize,
+    /// The longest that the mode allows, in bytes.
+    pub max: usize,
+}
+
+impl<'a> Response<'a> {
+    /// Takes bytes that have the form of a response.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, NotAResponse> {
+        match bytes.first() {
+            Some(&tag) if tag != TAG => Err(NotAResponse::Tag(tag)),
+            _ if !(MIN_LEN..=MAX_LEN).contains(&bytes.len()) => {
+                Err(NotAResponse::Length(bytes.len()))
+            }
+            _ => Ok(Self(bytes)),
+        }
+    }
+}
+
+/// A response ready to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseDatagram {
+    bytes: [u8; MAX_LEN],
+    len: usize,
+}
+
+impl ResponseDatagram {
+    /// The datagram, 27 to 255 bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// What an authentic response held. Wiped when dropped.
+#[derive(Clone)]
+pub struct Opened {
+    body: Zeroizing<[u8; MAX_LEN]>,
+    msg_len: usize,
+}
+
+impl Opened {
+    /// MSG, 0 to 228 bytes, as the server wrote it.
+    pub fn msg(&self) -> &[u8] {
+        &self.body[..self.msg_len]
+    }
+
+    /// How many answers the server has sent under this identity, this one included.
+    pub fn sent(&self) -> u16 {
+        let at = self.msg_len;
+        u16::from_be_bytes([self.body[at], self.body[at + 1]])
+    }
+
+    /// The seed of the next identity and key.
+    pub fn uid_rand(&self) -> UidRand {
+        let at = self.msg_len + SENT + SIG;
+        let mut rand = UidRand([0; UID_RAND_LEN]);
+        rand.0.copy_from_slice(&self.body[at..at + UID_RAND_LEN]);
+        rand
+    }
+}
+
+impl core::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(
+            f,
+            "Opened(MSG of {} bytes, Sent {})",
+            self.msg_len,
+            self.sent()
+        )
+    }
+}
+
+impl Link {
+    /// The server's side: the answer to a poll under this identity.
+    ///
+    /// The same arguments give the same bytes.
+    pub fn seal(
+        &self,
+        msg: &[u8],
+        sent: u16,
+        rand: UidRand,
+    ) -> Result<ResponseDatagram, MsgTooLong> {
+        let max = max_msg(self.mode());
+        if msg.len() > max {
+            return Err(MsgTooLong {
+                len: msg.len(),
+                max,
+            });
+        }
+        let prf = Prf::new(self.key());
+        let t = self.signature(&prf, msg, sent, rand);
+        let len = MIN_LEN + msg.len();
+        let mut bytes = [0; MAX_LEN];
+        bytes[0] = TAG;
+        bytes[N].copy_from_slice(&t[SIG..]);
+        let (head, body) = bytes.split_at_mut(BODY);
+        let (text, trailer) = body.split_at_mut(msg.len());
+        text.copy_from_slice(msg);
+        trailer[..SENT].copy_from_slice(&sent.to_be_bytes());
+        trailer[SENT..SENT + SIG].copy_from_slice(&t[..SIG]);
+        trailer[SENT + SIG..TRAILER].copy_from_slice(&rand.0);
+        let k_enc = self.derived(&prf, Purpose::Encrypt);
+        crypt(&k_enc, &head[N], &mut body[..len - BODY]);
+        Ok(ResponseDatagram { bytes, len })
+    }
+
+    /// The card's side: decrypts a response to a poll under this identity and verifies all 16
+    /// bytes of its signature, in constant time.
+    pub fn open(&self, response: &Response<'_>) -> Result<Opened, NotAuthentic> {
+        let datagram = response.0;
+        let prf = Prf::new(self.key());
+        let k_enc = self.derived(&prf, Purpose::Encrypt);
+        let msg_len = datagram.len() - MIN_LEN;
+        let mut opened = Opened {
+            body: Zeroizing::new([0; MAX_LEN]),
+            msg_len,
+        };
+        let body = &mut opened.body[..datagram.len() - BODY];
+        body.copy_from_slice(&datagram[BODY..]);
+        crypt(&k_enc, &datagram[N], body);
+
+        let t = self.signature(&prf, opened.msg(), opened.sent(), opened.uid_rand());
+        let sig_at = msg_len + SENT;
+        let right =
+            t[..SIG].ct_eq(&opened.body[sig_at..sig_at + SIG]) & t[SIG..].ct_eq(&datagram[N]);
+        if right.into() {
+            Ok(opened)
+        } else {
+            Err(NotAuthentic)
+        }
+    }
+
+    /// T over this identity.
+    fn signature(&self, prf: &Prf, msg: &[u8], sent: u16, rand: UidRand) -> [u8; MAC_LEN] {
+        let k_mac = self.derived(prf, Purpose::Mac);
+        let (sent, uid) = (sent.to_be_bytes(), self.uid());
+        Prf::new(&k_mac).mac(&[&[TAG], msg, &sent, &uid.0, &rand.0])
+    }
+}
+
+/// CTR in place; the counter block is N and a 64-bit block counter from 0.
+fn crypt(k_enc: &Key, n: &[u8], data: &mut [u8]) {
+    let mut block = [0; MAC_LEN];
+    block[..n.len()].copy_from_slice(n);
+    match k_enc.sized() {
+        Sized::Aes128(key) => {
+            Ctr64BE::<Aes128>::new(key.into(), (&block).into()).apply_keystream(data)
+        }
+        Sized::Aes256(key) => {
+            Ctr64BE::<Aes256>::new(key.into(), (&block).into()).apply_keystream(data)
+        }
+    }
+}
