@@ -187,3 +187,50 @@ impl Mode {
         self.0 & Self::AUTH != 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Iccid, IccidError, Mode};
+    use alloc::string::ToString;
+
+    #[test]
+    fn iccid_is_swapped_bcd_padded_with_f() {
+        let iccid: Iccid = "8988374172470184089".parse().unwrap();
+        assert_eq!(hex::encode(iccid.as_bytes()), "988873142774104880f9");
+        assert_eq!(iccid.to_string(), "8988374172470184089");
+        assert_eq!(Iccid::from_bytes(*iccid.as_bytes()), Ok(iccid));
+    }
+
+    #[test]
+    fn iccid_of_18_and_20_digits_round_trips() {
+        for digits in ["898837417247018408", "89883741724701840892"] {
+            let iccid: Iccid = digits.parse().unwrap();
+            assert_eq!(
+                Iccid::from_bytes(*iccid.as_bytes()).unwrap().to_string(),
+                digits
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_iccid_is_named() {
+        assert_eq!("89x".parse::<Iccid>(), Err(IccidError::Digit(3)));
+        assert_eq!("89".parse::<Iccid>(), Err(IccidError::Length(2)));
+        assert_eq!(
+            "898837417247018408921".parse::<Iccid>(),
+            Err(IccidError::Length(21))
+        );
+        assert_eq!(Iccid::from_bytes([0xA8; 10]), Err(IccidError::Bcd(2)));
+        assert_eq!(
+            Iccid::from_bytes([0x98, 0xF8, 0, 0, 0, 0, 0, 0, 0, 0]),
+            Err(IccidError::Bcd(5))
+        );
+        assert_eq!(Iccid::from_bytes([0xFF; 10]), Err(IccidError::Length(0)));
+    }
+
+    #[test]
+    fn only_four_modes_exist() {
+        assert!((0..=3).all(|byte| Mode::from_byte(byte).is_ok()));
+        assert!((4..=255).all(|byte| Mode::from_byte(byte).is_err()));
+    }
+}

@@ -62,7 +62,7 @@ pub fn derive(prf: &Prf, purpose: Purpose, mode: Mode, context: &[&[u8]], out: &
     fixed[0] = &label;
     fixed[1..=context.len()].copy_from_slice(context);
     fixed[context.len() + 1] = &bits;
-    counter_mode(prf, &fixed, out);
+    counter_mode(prf, &fixed[..context.len() + 2], out);
 }
 
 /// The longest context: identity, message id, attempt.
@@ -82,13 +82,66 @@ pub(crate) fn derive_key(
 }
 
 /// SP 800-108r1, 4.1, with an 8-bit counter before the fixed input data.
-fn counter_mode(prf: &Prf, fixed: &[&[u8]; MAX_CONTEXT_PARTS + 2], out: &mut [u8]) {
+fn counter_mode(prf: &Prf, fixed: &[&[u8]], out: &mut [u8]) {
     for (counter, chunk) in (1u8..=255).zip(out.chunks_mut(MAC_LEN)) {
         let counter = [counter];
         let mut parts: [&[u8]; MAX_CONTEXT_PARTS + 3] = [&[]; MAX_CONTEXT_PARTS + 3];
         parts[0] = &counter;
-        parts[1..].copy_from_slice(fixed);
+        parts[1..=fixed.len()].copy_from_slice(fixed);
         let block = zeroize::Zeroizing::new(prf.mac(&parts));
         chunk.copy_from_slice(&block[..chunk.len()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counter_mode;
+    use crate::key::{Key, Prf};
+    use alloc::{vec, vec::Vec};
+
+    #[derive(serde::Deserialize)]
+    struct Vectors<C> {
+        cases: Vec<C>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Kdf<'a> {
+        key: &'a str,
+        fixed: &'a str,
+        output: &'a str,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Cmac<'a> {
+        key: &'a str,
+        message: &'a str,
+        output: &'a str,
+    }
+
+    #[test]
+    fn counter_mode_follows_sp800_108() {
+        let text = include_str!("../tests/vectors/kdf.json");
+        let vectors: Vectors<Kdf> = serde_json::from_str(text).unwrap();
+        assert_eq!(vectors.cases.len(), 80);
+        for case in vectors.cases {
+            let prf = Prf::new(&Key::from_hex(case.key).unwrap());
+            let fixed = hex::decode(case.fixed).unwrap();
+            let mut out = vec![0; case.output.len() / 2];
+            counter_mode(&prf, &[&fixed], &mut out);
+            assert_eq!(hex::encode(out), case.output);
+        }
+    }
+
+    #[test]
+    fn cmac_follows_rfc_4493_and_sp800_38b() {
+        let text = include_str!("../tests/vectors/cmac.json");
+        let vectors: Vectors<Cmac> = serde_json::from_str(text).unwrap();
+        assert_eq!(vectors.cases.len(), 8);
+        for case in vectors.cases {
+            let prf = Prf::new(&Key::from_hex(case.key).unwrap());
+            let message = hex::decode(case.message).unwrap();
+            let (head, tail) = message.split_at(message.len() / 3);
+            assert_eq!(hex::encode(prf.mac(&[head, tail])), case.output);
+        }
     }
 }
