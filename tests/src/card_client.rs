@@ -120,3 +120,11 @@ impl CardClient {
             })
     }
 }
+
+/// Ends at its own pace: a client killed while it holds a card makes pcscd reset the card, and whoever connects
+/// meanwhile gets a handle without a protocol (`SCARD_E_PROTO_MISMATCH` at the first command).
+impl Drop for CardClient {
+    fn drop(&mut self) {
+        self.process.end_by_eof();
+    }
+}

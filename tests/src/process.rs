@@ -123,6 +123,12 @@ impl Process {
         self.stdin = None;
     }
 
+    /// Closes the process's standard input and gives it ten seconds to end by itself, without failing if it does not.
+    pub fn end_by_eof(&mut self) {
+        self.close_stdin();
+        self.watch.wait_exit(GRACE);
+    }
+
     /// How many lines so far contain `text`: for promises of "exactly once", after the event that ends the exchange.
     #[must_use]
     pub fn count(&self, text: &str) -> usize {

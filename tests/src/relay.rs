@@ -121,6 +121,13 @@ impl LossyRelay {
         self.ledger.counts()
     }
 
+    /// Stops; returns what has passed and been lost.
+    #[must_use]
+    pub fn stop(mut self) -> Counts {
+        self.join();
+        self.counts()
+    }
+
     /// Waits until the counts are as `wanted` says; returns them.
     ///
     /// # Panics
@@ -132,15 +139,19 @@ impl LossyRelay {
             panic!("the relay never saw {what}: {counts:?} after {DEADLINE:?}")
         })
     }
-}
 
-impl Drop for LossyRelay {
-    fn drop(&mut self) {
-        // Closing the pipe's end is what the relay's thread takes as the word to stop.
+    /// Ends the relay's thread: closing the pipe is the word to stop.
+    fn join(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for LossyRelay {
+    fn drop(&mut self) {
+        self.join();
     }
 }
 

@@ -61,7 +61,7 @@ fn relay(arguments: Arguments) -> io::Result<()> {
     })?;
     say(&format!("listening on {}", relay.address()))?;
     signals.forever().next();
-    let counts = relay.counts();
+    let counts = relay.stop();
     say(&format!(
         "up {}; down {}",
         totals(counts.up),

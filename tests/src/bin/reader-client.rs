@@ -1,7 +1,7 @@
 //! `reader-client`: PC/SC by lines, for tests and for trying a reader by hand.
 //!
 //! Owns one PC/SC context and at most one connected card. A command a line on standard input, its
-//! answer a line on standard output: `ok VALUE` or `error REASON`. Ends at end of file.
+//! answer a line on standard output: `ok VALUE` or `error REASON`. Ends at end of file, without a reset of the card.
 
 use std::ffi::CString;
 use std::io::{self, BufRead as _, Write as _};
@@ -43,6 +43,7 @@ fn converse() -> io::Result<()> {
         }
         out.flush()?;
     }
+    session.end();
     Ok(())
 }
 
@@ -122,6 +123,14 @@ impl Session {
         card.disconnect(Disposition::LeaveCard)
             .map_err(|(_, error)| text(error))?;
         Ok(String::new())
+    }
+
+    /// Leaves a card that is still connected as it is: dropped without this, its handle would reset it.
+    fn end(mut self) {
+        if self.card.is_some() {
+            // The reader may be gone, and then there is nothing to leave.
+            let _ = self.disconnect();
+        }
     }
 
     /// The context, made at the first command that needs it.
