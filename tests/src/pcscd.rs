@@ -217,28 +217,31 @@ impl Isolation {
     ///
     /// [`StartError::NoNamespace`] when it allows none.
     pub fn allowed() -> Result<Self, StartError> {
-        match Self::Root.probe() {
-            Ok(()) => Ok(Self::Root),
-            Err(_) => Self::UserNamespace
-                .probe()
-                .map(|()| Self::UserNamespace)
-                .map_err(StartError::NoNamespace),
+        if Self::Root.try_out().is_ok() {
+            return Ok(Self::Root);
         }
+        Self::UserNamespace.try_out().map(|()| Self::UserNamespace)
     }
 
     /// Tries it out on a program that does nothing.
-    fn probe(self) -> Result<(), String> {
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::NoNamespace`] when this machine does not allow it.
+    pub fn try_out(self) -> Result<(), StartError> {
         let mut unshare = Command::new("unshare");
         let output = unshare
             .args(self.flags())
             .arg("true")
             .stdin(Stdio::null())
             .output();
-        match output {
-            Ok(output) if output.status.success() => Ok(()),
-            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-            Err(error) => Err(error.to_string()),
+        let output = output.map_err(|error| StartError::NoNamespace(error.to_string()))?;
+        if output.status.success() {
+            return Ok(());
         }
+        Err(StartError::NoNamespace(
+            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        ))
     }
 
     fn wrap(self, directory: &Path, socket: UnixListener) -> Program {
