@@ -1,0 +1,137 @@
+//! SecApp: holds a subscription's identity and keys, makes its polls and judges the responses.
+//!
+//! ```text
+//! GET-UID           exchange.rs   the poll to be sent
+//! PROCESS-RESPONSE  exchange.rs   what came back: accepted in one transaction, or refused
+//! GET DATA          data.rs       outcome, statistics, public keys, ICCID
+//! SIGN-SESSION      below         proof for an OTA session
+//! ```
+//!
+//! Owns the meaning of its commands (`docs/card-interface.md`) and what of them is durable. Refuses to know
+//! channels, lengths of APDUs, and how memory is made durable.
+
+mod data;
+mod exchange;
+mod keys;
+mod personalise;
+mod state;
+
+use protocol::card::{self, StatusWord, get_uid, ins, tag};
+use protocol::{identity::Mode, tlv};
+
+pub use personalise::{FirstIdentity, Personalisation, personalise};
+pub use state::{Chain, LifeCycle, Profile, inspect};
+
+use crate::{
+    aid::Aid,
+    apdu::Command,
+    runtime::{Applet, Application, DATA_LIMIT, Env, Form},
+};
+use state::State;
+
+/// How long the challenge of SIGN-SESSION is, in bytes.
+const CHALLENGE: usize = 16;
+
+/// SecApp, to be put on a card.
+///
+/// # Panics
+///
+/// Never: its AID has 8 bytes.
+pub fn application() -> Application {
+    Application {
+        aid: aid(),
+        make: || Box::new(SecApp::default()),
+    }
+}
+
+/// SecApp's AID.
+#[expect(clippy::expect_used, reason = "8 bytes are between 5 and 16")]
+pub fn aid() -> Aid {
+    Aid::new(&card::AID).expect("8 bytes are an AID")
+}
+
+/// The applet; its fields are RAM.
+#[derive(Default)]
+struct SecApp {
+    /// A copy of the persistent state, read at the first command.
+    state: Option<State>,
+    /// Whether a poll is open: one was made and no response accepted since.
+    polling: bool,
+    /// Responses refused since the last commit. They are not worth a write each: anybody can cause them.
+    refused: u32,
+}
+
+impl SecApp {
+    /// The state; 6985 while the card is not personalised.
+    fn state<'a>(&'a mut self, env: &Env<'_>) -> Result<&'a State, StatusWord> {
+        if self.state.is_none() {
+            self.state = State::read(env)?;
+        }
+        self.state.as_ref().ok_or(StatusWord::CONDITIONS)
+    }
+
+    fn fci(&mut self, env: &mut Env<'_>) -> Result<(), StatusWord> {
+        let life_cycle = LifeCycle::read(env)?;
+        let mode = self.state(env).ok().map(|state| state.profile.mode);
+        tlv::put_with(env.answer(), tag::FCI, |fci| {
+            tlv::put(fci, tag::DF_NAME, &card::AID);
+            tlv::put_with(fci, tag::PROPRIETARY, |own| {
+                proprietary(own, mode, life_cycle)
+            });
+        });
+        Ok(())
+    }
+
+    fn sign_session(&mut self, env: &mut Env<'_>, challenge: &[u8]) -> Result<(), StatusWord> {
+        let challenge = challenge.first_chunk().ok_or(StatusWord::WRONG_LENGTH)?;
+        let profile = &self.state(env)?.profile;
+        let signature = profile.session_key.sign(challenge, &profile.iccid);
+        env.answer().extend_from_slice(&signature);
+        Ok(())
+    }
+}
+
+/// Mode is absent while the card is not personalised.
+fn proprietary(out: &mut Vec<u8>, mode: Option<Mode>, life_cycle: LifeCycle) {
+    tlv::put(out, tag::VERSION, &[card::VERSION]);
+    if let Some(mode) = mode {
+        tlv::put(out, tag::MODE, &[mode.byte()]);
+    }
+    tlv::put(out, tag::LIFE_CYCLE, &[life_cycle.byte()]);
+}
+
+impl Applet for SecApp {
+    fn install(&mut self, env: &mut Env<'_>) -> Result<(), StatusWord> {
+        LifeCycle::Installed.write(env)
+    }
+
+    fn select(&mut self, env: &mut Env<'_>) -> Result<(), StatusWord> {
+        self.fci(env)
+    }
+
+    fn form(&self, command: &Command<'_>) -> Result<Form, StatusWord> {
+        if !command.class.proprietary {
+            return Err(StatusWord::CLASS);
+        }
+        match (command.ins, command.p1, command.p2) {
+            (ins::GET_UID, get_uid::AS_IT_STANDS | get_uid::AFTER_SILENCE, 0) => Ok(Form::NO_DATA),
+            (ins::PROCESS_RESPONSE, 0, 0) => Ok(Form::data(1, DATA_LIMIT)),
+            (ins::SIGN_SESSION, 0, 0) => Ok(Form::data(CHALLENGE, CHALLENGE)),
+            (ins::GET_DATA, ..) => Ok(Form::NO_DATA),
+            (ins::GET_UID | ins::PROCESS_RESPONSE | ins::SIGN_SESSION, ..) => {
+                Err(StatusWord::WRONG_P1P2)
+            }
+            _ => Err(StatusWord::INS),
+        }
+    }
+
+    fn process(&mut self, env: &mut Env<'_>, command: &Command<'_>) -> Result<(), StatusWord> {
+        match command.ins {
+            ins::GET_UID => self.get_uid(env, command.p1 == get_uid::AFTER_SILENCE),
+            ins::PROCESS_RESPONSE => self.process_response(env, command.data),
+            ins::SIGN_SESSION => self.sign_session(env, command.data),
+            ins::GET_DATA => self.get_data(env, command.p1p2()),
+            _ => Err(StatusWord::INS),
+        }
+    }
+}
