@@ -186,7 +186,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 }
 
 impl Device for Image {
-    fn len(&mut self) -> io::Result<u64> {
+    fn size(&mut self) -> io::Result<u64> {
         self.file.metadata().map(|data| data.len())
     }
 

@@ -36,13 +36,14 @@ pub mod image;
 pub mod nvm;
 pub mod runtime;
 pub mod secapp;
+pub mod vpcd;
 
 use std::path::Path;
 
 pub use runtime::{Card, OpenError, Protocol};
 
 use image::{Image, ImageError};
-use nvm::{Store, WrapKey};
+use nvm::{Device, Store, TearHandle, TearingDevice, WrapKey};
 
 /// The applications of every card, in the order in which partial names find them.
 pub fn applications() -> Vec<runtime::Application> {
@@ -83,7 +84,27 @@ pub fn open_image(
     protocol: Protocol,
 ) -> Result<Card, InsertError> {
     let image = Image::open(path)?;
-    let memory = Store::open(Box::new(image), wrap).map_err(|error| image::content(path, error))?;
+    open_device(path, Box::new(image), wrap, protocol)
+}
+
+/// The same, and the power fails when the handle says so.
+pub fn open_image_to_tear(
+    path: &Path,
+    wrap: Option<WrapKey>,
+    protocol: Protocol,
+) -> Result<(Card, TearHandle), InsertError> {
+    let (device, handle) = TearingDevice::new(Image::open(path)?);
+    let card = open_device(path, Box::new(device), wrap, protocol)?;
+    Ok((card, handle))
+}
+
+fn open_device(
+    path: &Path,
+    device: Box<dyn Device>,
+    wrap: Option<WrapKey>,
+    protocol: Protocol,
+) -> Result<Card, InsertError> {
+    let memory = Store::open(device, wrap).map_err(|error| image::content(path, error))?;
     card(memory, protocol).map_err(|error| InsertError::Card {
         path: path.display().to_string(),
         error,

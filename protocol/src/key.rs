@@ -109,7 +109,7 @@ impl Key {
     }
 
     /// The key as an array of its AES's own length.
-    pub(crate) fn sized(&self) -> Sized<'_> {
+    pub fn sized(&self) -> Sized<'_> {
         match self.length {
             KeyLength::Aes128 => Sized::Aes128(&self.bytes.as_chunks().0[0]),
             KeyLength::Aes256 => Sized::Aes256(&self.bytes),
@@ -122,9 +122,11 @@ impl Key {
     }
 }
 
-/// A key by its length.
-pub(crate) enum Sized<'a> {
+/// A key by its length: for ciphers, which take arrays.
+pub enum Sized<'a> {
+    /// An AES-128 key.
     Aes128(&'a [u8; 16]),
+    /// An AES-256 key.
     Aes256(&'a [u8; 32]),
 }
 

@@ -7,7 +7,7 @@ use super::layout::IMAGE_LEN;
 /// Storage of a fixed size. A write may be lost until [`Device::sync`] has returned.
 pub trait Device: Send {
     /// The size in bytes.
-    fn len(&mut self) -> io::Result<u64>;
+    fn size(&mut self) -> io::Result<u64>;
 
     /// Fills `buffer` from offset `at`.
     fn read(&mut self, at: usize, buffer: &mut [u8]) -> io::Result<()>;
@@ -47,7 +47,7 @@ impl RamDevice {
 }
 
 impl Device for RamDevice {
-    fn len(&mut self) -> io::Result<u64> {
+    fn size(&mut self) -> io::Result<u64> {
         Ok(self.0.len() as u64)
     }
 

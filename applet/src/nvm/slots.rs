@@ -101,7 +101,7 @@ impl Slots {
 
     /// Finds the last committed state. Writes nothing.
     pub(super) fn open(mut device: Box<dyn Device>) -> Result<Opened, NvmError> {
-        let len = device.len()?;
+        let len = device.size()?;
         if len != IMAGE_LEN as u64 {
             return Err(wrong_length(&mut *device, len));
         }

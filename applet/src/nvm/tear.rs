@@ -76,9 +76,9 @@ impl<D> TearingDevice<D> {
 }
 
 impl<D: Device> Device for TearingDevice<D> {
-    fn len(&mut self) -> io::Result<u64> {
+    fn size(&mut self) -> io::Result<u64> {
         self.handle().alive()?;
-        self.inner.len()
+        self.inner.size()
     }
 
     fn read(&mut self, at: usize, buffer: &mut [u8]) -> io::Result<()> {

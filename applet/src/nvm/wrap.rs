@@ -1,7 +1,7 @@
 //! The whole state under a key: AES key wrap with padding (NIST SP 800-38F, KWP; RFC 5649).
 
 use aes_kw::{KeyInit, KwpAes128, KwpAes256};
-use protocol::key::{Key, KeyLengthError};
+use protocol::key::{Key, Sized};
 use zeroize::Zeroizing;
 
 use super::NvmError;
@@ -18,13 +18,11 @@ enum Cipher {
 
 impl WrapKey {
     /// Takes an AES-128 or AES-256 key.
-    pub fn new(key: &Key) -> Result<Self, KeyLengthError> {
-        let bytes = key.as_bytes();
-        let cipher = match bytes.len() {
-            16 => KwpAes128::new_from_slice(bytes).map(Cipher::Aes128),
-            _ => KwpAes256::new_from_slice(bytes).map(Cipher::Aes256),
-        };
-        cipher.map(Self).map_err(|_| KeyLengthError(bytes.len()))
+    pub fn new(key: &Key) -> Self {
+        Self(match key.sized() {
+            Sized::Aes128(key) => Cipher::Aes128(KwpAes128::new(key.into())),
+            Sized::Aes256(key) => Cipher::Aes256(KwpAes256::new(key.into())),
+        })
     }
 
     /// 8 to 15 bytes longer than `plain`.

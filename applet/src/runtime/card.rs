@@ -145,6 +145,11 @@ impl Card {
         Ok(())
     }
 
+    /// The transmission protocol that the card was made to speak.
+    pub const fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     /// The answer to reset, which tells the protocol (ISO/IEC 7816-3:2006, 8; historical bytes ISO/IEC
     /// 7816-4:2020, 12.1.1).
     pub const fn atr(&self) -> &'static [u8] {

@@ -1,0 +1,162 @@
+//! The connection to the reader: the card keeps it up over restarts of the reader until told to stop.
+
+use std::{
+    fmt,
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpStream, ToSocketAddrs as _},
+    time::Duration,
+};
+
+use socket2::{SockRef, TcpKeepalive};
+
+use super::{Event, Frames, Stop, handle};
+use crate::{nvm::TearHandle, runtime::Card};
+
+/// The first pause after a connection failed; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long an attempt to connect may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// After how long a silence the peer is asked whether it is still there: a reader may be silent for days.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Bytes read at once: more than a command with extended lengths.
+const CHUNK: usize = 70_000;
+
+/// Where a reader waits for its card.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Socket {
+    host: String,
+    port: u16,
+}
+
+impl Socket {
+    /// `HOST:PORT`; an IPv6 address in brackets.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (host, port) = text
+            .rsplit_once(':')
+            .ok_or_else(|| format!("{text:?}: expected HOST:PORT, such as 127.0.0.1:35963"))?;
+        let port = port
+            .parse()
+            .map_err(|_| format!("{port:?} is not a port (0 to 65535)"))?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() {
+            return Err(format!(
+                "{text:?}: the host is missing, as in 127.0.0.1:{port}"
+            ));
+        }
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
+    }
+
+    fn connect(&self) -> io::Result<TcpStream> {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        for address in (self.host.as_str(), self.port).to_socket_addrs()? {
+            match connect_to(&address) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+impl fmt::Display for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+fn connect_to(address: &SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(address, CONNECT)?;
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    Ok(stream)
+}
+
+/// Why a card is in the reader no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was told to stop.
+    Stopped,
+    /// Its memory's power was torn, as `tear` was set to do. The last answer was not sent.
+    Torn,
+}
+
+/// Puts a card into the reader and keeps it there until told to stop.
+pub fn insert(
+    card: &mut Card,
+    reader: &Socket,
+    tear: Option<&TearHandle>,
+    stop: &Stop,
+    mut tell: impl FnMut(Event),
+) -> End {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let mut reached = false;
+        let end = reader.connect().and_then(|stream| {
+            reached = true;
+            tell(Event::Connected);
+            serve(card, stream, tear, stop, &mut tell)
+        });
+        card.power_off();
+        let why = match end {
+            Ok(End::Torn) => return End::Torn,
+            _ if stop.is_stopped() => return End::Stopped,
+            Ok(End::Stopped) => io::Error::new(io::ErrorKind::UnexpectedEof, "the reader hung up"),
+            Err(error) => error,
+        };
+        pause = if reached {
+            FIRST_PAUSE
+        } else {
+            (pause * 2).min(LONGEST_PAUSE)
+        };
+        tell(Event::Disconnected {
+            why,
+            again_in: pause,
+        });
+        if stop.pause(pause) {
+            return End::Stopped;
+        }
+    }
+}
+
+/// Until the reader hangs up, which a stop makes it look like.
+fn serve(
+    card: &mut Card,
+    mut stream: TcpStream,
+    tear: Option<&TearHandle>,
+    stop: &Stop,
+    tell: &mut impl FnMut(Event),
+) -> io::Result<End> {
+    let _watched = stop.watch(stream.try_clone()?);
+    let mut frames = Frames::default();
+    let mut chunk = vec![0; CHUNK];
+    let mut out = Vec::new();
+    loop {
+        // The reader sends length and body apart and waits for the first one's acknowledgement, which the
+        // system would delay by 40 ms. Linux forgets the option, so it is set each time.
+        SockRef::from(&stream).set_tcp_quickack(true)?;
+        match stream.read(&mut chunk)? {
+            0 => return Ok(End::Stopped),
+            len => frames.add(&chunk[..len]),
+        }
+        while let Some(body) = frames.next() {
+            let event = handle(card, body, &mut out);
+            if tear.is_some_and(TearHandle::is_torn) {
+                return Ok(End::Torn);
+            }
+            event.into_iter().for_each(&mut *tell);
+            stream.write_all(&out)?;
+        }
+    }
+}
