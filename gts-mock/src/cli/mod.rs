@@ -1,0 +1,289 @@
+//! The command line: its words, its exit codes.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is where the program speaks to people"
+)]
+
+pub mod commands;
+pub mod serve;
+mod tables;
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    ServerError,
+    admin::{
+        api::{Algorithm, Request, Rules},
+        client::ClientError,
+        default_path,
+    },
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  gts-mock serve --listen 127.0.0.1:4753 --store ./gts
+  gts-mock subscriptions import fleet.csv
+  gts-mock message send --to meter-17 update-available
+  gts-mock message send --to meter-17 polling-rules --interval 3600 --jitter 10 --quiet 22:00-06:30
+  gts-mock subscriptions show meter-17
+
+Exit codes:
+  0  done
+  1  the server could not start, or stopped with an error
+  2  the command line is wrong
+  3  no server answers on the socket
+  4  the server refused; it says why
+  5  a file could not be read";
+
+/// The Global Triggering Server: answers polls over UDP, keeps subscriptions and their messages
+#[derive(Debug, Parser)]
+#[command(name = "gts-mock", version, after_help = EXAMPLES)]
+pub struct Cli {
+    /// The local socket where server and command line meet [default: /run/gts-mock/admin.sock for
+    /// root, $XDG_RUNTIME_DIR/gts-mock/admin.sock for others]
+    #[arg(long, global = true, value_name = "PATH", env = "GTS_MOCK_SOCKET")]
+    socket: Option<PathBuf>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Cli {
+    /// The socket that was named, or the default one.
+    pub fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(default_path)
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer polls until SIGINT or SIGTERM
+    Serve(ServeOptions),
+    /// How the running server is doing
+    Status(Output),
+    /// Subscriptions of the running server
+    #[command(subcommand)]
+    Subscriptions(SubscriptionsCommand),
+    /// Messages to devices
+    #[command(subcommand)]
+    Message(MessageCommand),
+    /// Print a completion script
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How to serve.
+#[derive(Debug, Args)]
+pub struct ServeOptions {
+    /// UDP address on which polls are answered; port 0 lets the system choose
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4753")]
+    pub listen: SocketAddr,
+    /// Directory of the store; made if there is none
+    #[arg(long, value_name = "DIR")]
+    pub store: PathBuf,
+    /// File with the key that seals the store, 64 hexadecimal digits; made if there is none
+    /// [default: store.key in the store's directory]
+    #[arg(long, value_name = "FILE")]
+    pub store_key_file: Option<PathBuf>,
+    /// The store comes from a backup: its devices may be further along. Give it once, at the first
+    /// start after the restore
+    #[arg(long)]
+    pub restored: bool,
+    /// Sync every promotion before its answer leaves, instead of in groups every 100 ms
+    #[arg(long)]
+    pub sync_every_promotion: bool,
+    /// How to write the log to standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// How to write the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Output {
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Subscriptions of the running server.
+#[derive(Debug, Subcommand)]
+pub enum SubscriptionsCommand {
+    /// Import a CSV file: reference,iccid,key,mode,first_identity. All of it or nothing
+    Import {
+        /// The file, or - for standard input
+        file: PathBuf,
+    },
+    /// Print the references of all subscriptions
+    List(Output),
+    /// Print one subscription and its messages, without keys
+    Show {
+        /// Its reference
+        reference: String,
+        /// How to print
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Messages to devices.
+#[derive(Debug, Subcommand)]
+pub enum MessageCommand {
+    /// Queue a message; prints its id
+    Send(SendOptions),
+    /// Print the messages of a subscription and what became of them
+    List {
+        /// Its reference
+        #[arg(long = "to", value_name = "REFERENCE")]
+        reference: String,
+        /// How to print
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Cancel a message that the device has not got
+    Cancel {
+        /// The subscription's reference
+        #[arg(long = "to", value_name = "REFERENCE")]
+        reference: String,
+        /// The message id
+        id: u32,
+        /// How to print
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// A message to be queued.
+#[derive(Debug, Args)]
+pub struct SendOptions {
+    /// The subscription's reference
+    #[arg(long = "to", value_name = "REFERENCE")]
+    pub reference: String,
+    /// Withdraw the message if the device has not got it after this many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub expires_in: Option<u64>,
+    /// How to print
+    #[command(flatten)]
+    pub output: Output,
+    /// What the device is asked
+    #[command(subcommand)]
+    pub ask: Ask,
+}
+
+/// What a device is asked.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Ask {
+    /// An update is available by OTA
+    UpdateAvailable {
+        /// A reference to it
+        reference: Option<String>,
+    },
+    /// Connect to the OTA server
+    Connect {
+        /// POSIX time in seconds; now if absent
+        #[arg(long, value_name = "TIME")]
+        at: Option<u32>,
+    },
+    /// Open an HTTP session with the OTA server
+    OpenHttp {
+        /// The one that the device knows if absent
+        url: Option<String>,
+    },
+    /// Raise the polling frequency: interval × 100 / FACTOR
+    PollFaster {
+        /// In percent; 200 if absent
+        factor: Option<u16>,
+    },
+    /// Lower the polling frequency: interval × FACTOR / 100
+    PollSlower {
+        /// In percent; 200 if absent
+        factor: Option<u16>,
+    },
+    /// Polling rules; what is absent stays as it is on the device
+    PollingRules(Rules),
+    /// Generate a key pair on board
+    GenerateKey {
+        /// What kind of key
+        algorithm: Algorithm,
+        /// Where the card keeps it
+        slot: u8,
+    },
+    /// Use another triggering server
+    TransportUpdate {
+        /// host:port; the home server if absent
+        endpoint: Option<String>,
+        /// For how long, in seconds
+        #[arg(long, value_name = "SECONDS")]
+        lifetime: Option<u32>,
+    },
+    /// Opaque data for another application
+    Opaque {
+        /// In hexadecimal
+        data: String,
+    },
+}
+
+impl From<Ask> for Request {
+    fn from(ask: Ask) -> Self {
+        match ask {
+            Ask::UpdateAvailable { reference } => Self::UpdateAvailable { reference },
+            Ask::Connect { at } => Self::Connect { at },
+            Ask::OpenHttp { url } => Self::OpenHttp { url },
+            Ask::PollFaster { factor } => Self::PollFaster { factor },
+            Ask::PollSlower { factor } => Self::PollSlower { factor },
+            Ask::PollingRules(rules) => Self::PollingRules(rules),
+            Ask::GenerateKey { algorithm, slot } => Self::GenerateKey { algorithm, slot },
+            Ask::TransportUpdate { endpoint, lifetime } => {
+                Self::TransportUpdate { endpoint, lifetime }
+            }
+            Ask::Opaque { data } => Self::Opaque { data },
+        }
+    }
+}
+
+/// Why a command was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// Serving.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// Talking to a server.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A file.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why it cannot be read.
+        source: std::io::Error,
+    },
+}
+
+/// Says what went wrong, and how.
+pub fn exit(done: Result<(), CliError>) -> ExitCode {
+    let Err(error) = done else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("gts-mock: {error}");
+    ExitCode::from(match error {
+        CliError::Server(_) => 1,
+        CliError::Client(ClientError::NoServer { .. }) => 3,
+        CliError::Client(_) => 4,
+        CliError::File { .. } => 5,
+    })
+}

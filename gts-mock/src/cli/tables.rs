@@ -1,0 +1,94 @@
+//! What people read.
+
+use std::fmt::Write;
+
+use crate::admin::api::{Count, MessageView, Status, SubscriptionView};
+
+/// Rows of a name and a value, aligned.
+struct Rows(String);
+
+impl Rows {
+    fn row(&mut self, name: &str, value: impl std::fmt::Display) {
+        // Writing to a string does not fail.
+        let _ = writeln!(self.0, "{name:<24}{value}");
+    }
+
+    fn counts(&mut self, title: &str, counts: &[Count]) {
+        counts
+            .iter()
+            .for_each(|one| self.row(&format!("{title} {}", one.name), one.count));
+    }
+
+    fn text(self) -> String {
+        self.0.trim_end().to_owned()
+    }
+}
+
+pub(super) fn status(status: &Status) -> String {
+    let mut rows = Rows(String::new());
+    rows.row("subscriptions", status.subscriptions);
+    rows.row("identities", status.identities);
+    rows.row("generation", status.generation);
+    rows.row("polls answered", status.answered);
+    rows.row("responses accepted", status.promotions);
+    rows.row("messages delivered", status.delivered);
+    rows.row("recoveries", status.recoveries);
+    rows.row("lost on the way up", status.polls_lost);
+    rows.row("lost on the way down", status.answers_lost);
+    rows.counts("dropped:", &status.dropped);
+    rows.counts("misses from", &status.misses);
+    rows.text()
+}
+
+pub(super) fn subscription(one: &SubscriptionView) -> String {
+    let mut rows = Rows(String::new());
+    rows.row("reference", &one.reference);
+    rows.row("ICCID", &one.iccid);
+    rows.row("mode", mode(one.mode));
+    rows.row("first identity", &one.uid_1);
+    rows.row("current identity", &one.uid);
+    rows.row("recoveries (e)", one.e);
+    rows.row("Sent", one.sent);
+    let highest = one
+        .resend_counter
+        .map_or("none seen".into(), |count| count.to_string());
+    rows.row("Resend_Counter", highest);
+    rows.row("exchanges", one.exchanges);
+    rows.row("lost on the way up", one.polls_lost);
+    rows.row("lost on the way down", one.answers_lost);
+    if let (Some(at), Some(from)) = (one.last_poll_at, &one.last_poll_from) {
+        rows.row("last poll", format!("{} from {from}", time(at)));
+    }
+    rows.0.push_str(&messages(&one.messages));
+    rows.text()
+}
+
+pub(super) fn messages(messages: &[MessageView]) -> String {
+    if messages.is_empty() {
+        return "no messages".into();
+    }
+    let mut text = String::from("message     queued                since                 state\n");
+    for message in messages {
+        let (queued, changed) = (time(message.queued_at), time(message.changed_at));
+        let asks = message.asks.join("; ");
+        let _ = writeln!(
+            text,
+            "{:<12}{queued}  {changed}  {}: {asks}",
+            message.id, message.state
+        );
+    }
+    text.trim_end().to_owned()
+}
+
+fn mode(mode: u8) -> String {
+    let name = ["bare", "ROTATE", "AUTH", "ROTATE and AUTH"].get(usize::from(mode));
+    format!("{mode} ({})", name.unwrap_or(&"unknown"))
+}
+
+/// POSIX seconds as UTC.
+fn time(posix: u64) -> String {
+    let timestamp = i64::try_from(posix)
+        .ok()
+        .and_then(|at| jiff::Timestamp::from_second(at).ok());
+    timestamp.map_or_else(|| format!("POSIX time {posix}"), |at| at.to_string())
+}

@@ -1,0 +1,104 @@
+//! Every datagram is answered or dropped, and every drop has a name and is counted.
+
+use protocol::poll::{NotAPoll, PollRefused};
+
+/// Why a datagram gets no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Dropped {
+    /// Not of one of the two forms of a poll.
+    #[error("not a poll: {0}")]
+    NotAPoll(#[from] NotAPoll),
+    /// Nobody's identity: suspected denial of service.
+    #[error("an identity that is not known")]
+    UnknownIdentity,
+    /// Wrong MAC, or of the other mode.
+    #[error("{0}")]
+    Refused(#[from] PollRefused),
+    /// The same poll again within a second, from the same source.
+    #[error("the same poll again within a second")]
+    RepeatedTooSoon,
+    /// The message on offer does not fit into an answer.
+    #[error("the message on offer does not fit into an answer")]
+    MessageTooLong,
+    /// What the answer rests on could not be stored.
+    #[error("what the answer rests on could not be stored")]
+    NotStored,
+    /// The answer could not be handed to the network.
+    #[error("the answer could not be sent")]
+    NotSent,
+}
+
+/// Counts since the server was started.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// Polls answered.
+    pub answered: u64,
+    /// Responses that turned out to be accepted.
+    pub promotions: u64,
+    /// Messages delivered.
+    pub delivered: u64,
+    /// Subscriptions that came back by a recovery identity.
+    pub recoveries: u64,
+    /// Polls lost on the way up, as Resend_Counter and Sent tell.
+    pub polls_lost: u64,
+    /// Answers lost on the way down, as Sent tells.
+    pub answers_lost: u64,
+    dropped: [u64; Dropped::NAMES.len()],
+}
+
+impl Dropped {
+    /// A name for each reason, in the order in which they are counted.
+    pub const NAMES: [&str; 12] = [
+        "empty",
+        "unknown_form",
+        "response",
+        "wrong_length",
+        "unknown_identity",
+        "plain_poll_to_authenticated",
+        "authenticated_poll_to_plain",
+        "wrong_mac",
+        "repeated_too_soon",
+        "message_too_long",
+        "not_stored",
+        "not_sent",
+    ];
+
+    const fn number(self) -> usize {
+        match self {
+            Self::NotAPoll(NotAPoll::Empty) => 0,
+            Self::NotAPoll(NotAPoll::Tag(_)) => 1,
+            Self::NotAPoll(NotAPoll::Response) => 2,
+            Self::NotAPoll(NotAPoll::Length { .. }) => 3,
+            Self::UnknownIdentity => 4,
+            Self::Refused(PollRefused::Unauthenticated) => 5,
+            Self::Refused(PollRefused::Authenticated) => 6,
+            Self::Refused(PollRefused::WrongMac) => 7,
+            Self::RepeatedTooSoon => 8,
+            Self::MessageTooLong => 9,
+            Self::NotStored => 10,
+            Self::NotSent => 11,
+        }
+    }
+
+    /// The name under which this reason is counted.
+    pub const fn name(self) -> &'static str {
+        Self::NAMES[self.number()]
+    }
+}
+
+impl Counters {
+    /// Counts one datagram that gets no answer.
+    pub fn note(&mut self, reason: Dropped) {
+        self.dropped[reason.number()] += 1;
+    }
+
+    /// How many were dropped for this reason.
+    pub fn dropped(&self, reason: Dropped) -> u64 {
+        self.dropped[reason.number()]
+    }
+
+    /// Each reason's name with its count.
+    pub fn drops(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        Dropped::NAMES.into_iter().zip(self.dropped)
+    }
+}

@@ -1,0 +1,169 @@
+//! Promotion: a card that polls under a child has accepted the response that led there. The child
+//! becomes current, the parent is forgotten, and what the card accepted is delivered.
+
+use protocol::{chain::Link, secret::NOTHING_TO_DO};
+
+use super::{
+    Delivery, Durability, Engine, Now, SyncPolicy,
+    index::Place,
+    subscription::{Pair, Subscription},
+    walk::Walked,
+};
+use crate::store::{Change, MessageRecord, MessageState, SubId};
+
+/// What a promotion has to put on disk before the answer leaves.
+pub(super) struct Promotion {
+    pub(super) changes: Vec<Change>,
+    pub(super) durability: Durability,
+    pub(super) delivered: Option<Delivery>,
+}
+
+impl Engine {
+    /// Promotes if the card stands anywhere but at the current identity or at a recovery identity.
+    pub(super) fn promote(
+        &mut self,
+        id: SubId,
+        place: Place,
+        link: &Link,
+        now: Now,
+    ) -> Option<Promotion> {
+        let accepted = match place {
+            Place::Current | Place::Recovery { .. } => return None,
+            Place::Child { message, .. } => message,
+            Place::RecoveryChild { .. } => NOTHING_TO_DO,
+            Place::Walked(step) => self.subscriptions.get(&id)?.walk[usize::from(step)].message,
+        };
+        let mut changes = self.resolve_messages(id, place, accepted, now);
+        self.move_on(id, place, link);
+        self.reindex(id);
+
+        let subscription = self.subscriptions.get_mut(&id)?;
+        subscription.attempt_unsaved = false;
+        changes.push(Change::Chain(subscription.chain_record()));
+        let reference = &subscription.reference;
+        let delivered = (accepted != NOTHING_TO_DO).then(|| Delivery {
+            reference: reference.clone(),
+            id: accepted,
+        });
+        let durability = self.durability(id, place, delivered.is_some());
+        self.counters.promotions += 1;
+        self.counters.delivered += u64::from(delivered.is_some());
+        self.counters.recoveries += u64::from(matches!(place, Place::RecoveryChild { .. }));
+        Some(Promotion {
+            changes,
+            durability,
+            delivered,
+        })
+    }
+
+    /// A subscription's second promotion that is not synced, a delivery, a recovery, a raised attempt
+    /// and what the operator's policy asks for are synced; the others are written.
+    fn durability(&mut self, id: SubId, place: Place, delivered: bool) -> Durability {
+        let (open, synced) = (self.sync.open, self.sync.synced);
+        let Some(subscription) = self.subscriptions.get_mut(&id) else {
+            return Durability::Synced;
+        };
+        let second = subscription.promoted_in > synced;
+        subscription.promoted_in = open;
+        let recovery = matches!(place, Place::RecoveryChild { .. });
+        let must = delivered || second || recovery || subscription.attempt > 0;
+        if must || self.policy == SyncPolicy::EveryPromotion {
+            Durability::Synced
+        } else {
+            Durability::Written
+        }
+    }
+
+    /// What becomes of the messages: the accepted one is delivered; of those withdrawn it is now known
+    /// that they were not accepted, or, where a recovery came between, it never will be.
+    fn resolve_messages(
+        &mut self,
+        id: SubId,
+        place: Place,
+        accepted: u32,
+        now: Now,
+    ) -> Vec<Change> {
+        let restored = self.epoch.restored_ids;
+        let Some(subscription) = self.subscriptions.get_mut(&id) else {
+            return Vec::new();
+        };
+        let mut done = Vec::new();
+        if accepted != NOTHING_TO_DO
+            && let Some(mut message) = subscription.queue.take(accepted)
+        {
+            let superseded = message.id <= restored;
+            message.state = if superseded {
+                MessageState::DeliveredOrSuperseded
+            } else {
+                MessageState::Delivered
+            };
+            done.push(message);
+        }
+        let inside_walk = matches!(place, Place::Walked(_)) && accepted == NOTHING_TO_DO;
+        if !inside_walk {
+            let recovery = matches!(place, Place::RecoveryChild { .. });
+            done.extend(
+                subscription
+                    .queue
+                    .take_withdrawn()
+                    .into_iter()
+                    .map(|mut message| {
+                        message.state = message.state.resolved(recovery);
+                        message
+                    }),
+            );
+        }
+        done.into_iter()
+            .map(|message| changed(message, now))
+            .collect()
+    }
+
+    /// Puts the subscription where the card is.
+    fn move_on(&mut self, id: SubId, place: Place, link: &Link) {
+        let generation = self.epoch.generation;
+        let Some(subscription) = self.subscriptions.get_mut(&id) else {
+            return;
+        };
+        let before = subscription.sent;
+        subscription.current = link.clone();
+        subscription.attempt = 0;
+        subscription.sent = Pair::default();
+        subscription.recovery_sent.clear();
+        let walk = std::mem::take(&mut subscription.walk);
+        match place {
+            Place::Child { .. } => {
+                subscription.generation = generation;
+                subscription.quality.add(before);
+                self.note_quality(before);
+            }
+            Place::RecoveryChild { ahead } => {
+                raise_e(subscription, ahead);
+                self.start_walk(id);
+            }
+            Place::Walked(step) => {
+                let from: &Walked = &walk[usize::from(step)];
+                if from.recovered {
+                    raise_e(subscription, 0);
+                }
+                self.continue_walk(id, from);
+            }
+            Place::Current | Place::Recovery { .. } => {}
+        }
+    }
+
+    fn note_quality(&mut self, pair: Pair) {
+        let mut quality = super::subscription::Quality::default();
+        quality.add(pair);
+        self.counters.polls_lost += quality.polls_lost;
+        self.counters.answers_lost += quality.answers_lost;
+    }
+}
+
+fn raise_e(subscription: &mut Subscription, ahead: u8) {
+    subscription.recovery = subscription.recovery_ahead(ahead).next();
+}
+
+fn changed(mut message: MessageRecord, now: Now) -> Change {
+    message.changed_at = now.posix;
+    Change::Message(message)
+}

@@ -1,0 +1,125 @@
+//! The way to the store: writes in order, and what becomes of changes that cannot be written.
+//!
+//! A promotion has happened, whether the disk takes it or not: the card has moved on. So a change that
+//! fails is kept and written first the next time, and until then its subscription gets no answer.
+//! Everybody else is served on.
+
+use std::collections::HashSet;
+
+use crate::{
+    engine::Durability,
+    store::{Change, MessageRecord, Store, StoreError, SubId, Sync},
+};
+
+/// The store, and what it still has to take.
+pub(super) struct Journal {
+    store: Box<dyn Store>,
+    syncer: Box<dyn Sync>,
+    backlog: Vec<Change>,
+    /// Written, but a sync that an answer had to wait for has failed.
+    sync_due: bool,
+    stuck: HashSet<SubId>,
+    held: Vec<SubId>,
+}
+
+impl Journal {
+    pub(super) fn new(store: Box<dyn Store>) -> Result<Self, StoreError> {
+        let syncer = store.syncer()?;
+        Ok(Self {
+            store,
+            syncer,
+            backlog: Vec::new(),
+            sync_due: false,
+            stuck: HashSet::new(),
+            held: Vec::new(),
+        })
+    }
+
+    /// Writes the backlog and these changes, and syncs if asked to. What fails stays in the backlog.
+    pub(super) fn write(
+        &mut self,
+        changes: Vec<Change>,
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        let touched: Vec<SubId> = changes.iter().map(Change::subscription).collect();
+        self.backlog.extend(changes);
+        let written = self.write_backlog(durability);
+        match &written {
+            Ok(()) => self.stuck.clear(),
+            Err(error) => {
+                tracing::error!(%error, waiting = self.backlog.len(),
+                    "the store takes no changes; the devices concerned get no answer until it does");
+                self.stuck.extend(touched);
+            }
+        }
+        written
+    }
+
+    fn write_backlog(&mut self, durability: Durability) -> Result<(), StoreError> {
+        if !self.backlog.is_empty() {
+            self.store.commit(&self.backlog)?;
+            self.backlog.clear();
+        }
+        if durability == Durability::Synced || self.sync_due {
+            self.sync_due = true;
+            self.syncer.sync()?;
+            self.sync_due = false;
+        }
+        Ok(())
+    }
+
+    /// Writes and syncs these changes, or refuses them and keeps nothing.
+    pub(super) fn write_or_refuse(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        self.write(Vec::new(), Durability::Written)?;
+        self.store.commit(changes)?;
+        self.syncer.sync()
+    }
+
+    /// Whether the subscription waits for the disk.
+    pub(super) fn is_stuck(&self, subscription: SubId) -> bool {
+        self.stuck.contains(&subscription)
+    }
+
+    /// Whether anything waits for the disk.
+    pub(super) fn is_troubled(&self) -> bool {
+        !self.stuck.is_empty() || !self.backlog.is_empty() || self.sync_due
+    }
+
+    /// Remembers queues that are held until what is written next is on disk.
+    pub(super) fn hold(&mut self, subscriptions: &[SubId]) {
+        self.held.extend_from_slice(subscriptions);
+    }
+
+    /// The queues that may go on, now that nothing waits for the disk.
+    pub(super) fn released(&mut self) -> Vec<SubId> {
+        if self.is_troubled() {
+            Vec::new()
+        } else {
+            std::mem::take(&mut self.held)
+        }
+    }
+
+    pub(super) fn messages(&mut self, id: SubId) -> Result<Vec<MessageRecord>, StoreError> {
+        self.store.messages(id)
+    }
+
+    pub(super) fn syncer(&self) -> Result<Box<dyn Sync>, StoreError> {
+        self.store.syncer()
+    }
+
+    pub(super) fn close(&mut self) -> Result<(), StoreError> {
+        self.write(Vec::new(), Durability::Synced)?;
+        self.store.close()
+    }
+}
+
+impl Change {
+    /// Whose it is.
+    fn subscription(&self) -> SubId {
+        match self {
+            Self::Identity(record) => record.id,
+            Self::Chain(record) => record.id,
+            Self::Message(record) => record.subscription,
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The server as a library: an OTA platform embeds it, the binary puts a command line on top.
+//!
+//! ```text
+//!            ┌────────────── Core ──────────────┐
+//! UDP ─▶ worker ─▶ engine (decides) ─▶ journal ─┼─▶ store
+//! admin socket ─▶ operator's wishes ────────────┘     ▲
+//!                       keeper: group commit, expiry ─┘
+//! ```
+//!
+//! ```no_run
+//! # fn main() -> Result<(), gts_mock::ServerError> {
+//! let server = gts_mock::Server::builder("/var/lib/gts")
+//!     .listen(([127, 0, 0, 1], protocol::DEFAULT_PORT).into())
+//!     .admin_socket("/run/gts/admin.sock")
+//!     .start()?;
+//! println!("answering on {}", server.local_addr());
+//! server.stop()?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod core;
+mod journal;
+mod udp;
+mod worker;
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+pub use self::core::{Core, OperatorError};
+
+use crate::{
+    admin::{self, AdminSocket},
+    engine::{Engine, SyncPolicy},
+    store::{Opened, Options, SqliteStore, StoreError},
+};
+use udp::Port;
+
+/// Why a server does not start or stop as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The UDP address.
+    #[error("cannot listen on UDP {address}: {source}; give another address with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The admin socket.
+    #[error("admin socket {path}: {source}")]
+    Admin {
+        /// The socket's path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A thread or a pipe.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+/// Settings of a server that is to be started.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    store: PathBuf,
+    key_file: Option<PathBuf>,
+    restored: bool,
+    listen: SocketAddr,
+    admin: Option<PathBuf>,
+    policy: SyncPolicy,
+}
+
+/// A running server.
+pub struct Server {
+    core: Arc<Core>,
+    local: SocketAddr,
+    opened: Opened,
+    stop: Vec<UnixStream>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Begins the settings of a server whose store is in this directory.
+    pub fn builder(store: impl Into<PathBuf>) -> Builder {
+        Builder {
+            store: store.into(),
+            key_file: None,
+            restored: false,
+            listen: ([127, 0, 0, 1], protocol::DEFAULT_PORT).into(),
+            admin: None,
+            policy: SyncPolicy::Group,
+        }
+    }
+
+    /// The UDP address on which polls are answered.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// What opening the store brought to light.
+    pub const fn opened(&self) -> Opened {
+        self.opened
+    }
+
+    /// Engine and store, for an embedding program.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Stops in good order: answers that were promised are sent, all is synced, and the next start
+    /// knows that nothing was lost.
+    pub fn stop(mut self) -> Result<(), ServerError> {
+        self.stop.clear();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has printed why; the store is closed all the same.
+            let _ = thread.join();
+        }
+        Ok(self.core.close()?)
+    }
+}
+
+impl Builder {
+    /// The UDP address; port 0 lets the kernel choose.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = address;
+        self
+    }
+
+    /// The local socket on which operators are heard; without it there is none.
+    #[must_use]
+    pub fn admin_socket(mut self, path: impl Into<PathBuf>) -> Self {
+        self.admin = Some(path.into());
+        self
+    }
+
+    /// The file with the store's key; by default `store.key` in the store's directory.
+    #[must_use]
+    pub fn key_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.key_file = Some(path.into());
+        self
+    }
+
+    /// The store comes from a backup.
+    #[must_use]
+    pub fn restored(mut self, restored: bool) -> Self {
+        self.restored = restored;
+        self
+    }
+
+    /// Which promotions are synced before their answer leaves.
+    #[must_use]
+    pub fn sync_policy(mut self, policy: SyncPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Opens the store, binds the addresses and begins to answer.
+    pub fn start(self) -> Result<Server, ServerError> {
+        let posix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        let options = Options {
+            directory: self.store,
+            key_file: self.key_file,
+            restored: self.restored,
+            posix,
+        };
+        let (store, loaded, opened) = SqliteStore::open(&options)?;
+        let core = Arc::new(Core::new(
+            Engine::new(loaded, self.policy),
+            Box::new(store),
+        )?);
+        let listen = |source| ServerError::Listen {
+            address: self.listen,
+            source,
+        };
+        let port = Port::bind(self.listen).map_err(listen)?;
+        let local = port.local_addr().map_err(listen)?;
+        let admin = self.admin.map(AdminSocket::bind).transpose()?;
+
+        let mut server = Server {
+            core,
+            local,
+            opened,
+            stop: Vec::new(),
+            threads: Vec::new(),
+        };
+        server.spawn("udp", move |core, stop| {
+            worker::answer_polls(&core, &port, &stop)
+        })?;
+        server.spawn("keeper", |core, stop| worker::keep(&core, &stop))?;
+        if let Some(socket) = admin {
+            server.spawn("admin", move |core, stop| admin::serve(core, &socket, stop))?;
+        }
+        Ok(server)
+    }
+}
+
+impl Server {
+    /// Starts a thread that stops when its end of a pipe is closed.
+    fn spawn(
+        &mut self,
+        name: &str,
+        work: impl FnOnce(Arc<Core>, UnixStream) + Send + 'static,
+    ) -> io::Result<()> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let core = Arc::clone(&self.core);
+        let thread = std::thread::Builder::new().name(name.into());
+        self.threads.push(thread.spawn(move || work(core, theirs))?);
+        self.stop.push(ours);
+        Ok(())
+    }
+}

@@ -1,0 +1,219 @@
+//! The socket: datagrams in batches, answers from the address that was polled.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
+
+use nix::{
+    cmsg_space,
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{
+        ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg,
+        sendmsg, setsockopt, sockopt,
+    },
+};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Datagrams received at a time.
+pub(super) const BATCH: usize = 64;
+/// Room for one datagram: a poll has 20 bytes, and what is longer is dropped whatever it is.
+const ROOM: usize = 64;
+/// Receive buffer asked of the kernel, in bytes: about a second of polls at full speed.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// A bound socket.
+pub(super) struct Port {
+    socket: UdpSocket,
+    /// Bound to all addresses: answers have to say from which one they leave.
+    wildcard: bool,
+}
+
+/// A received datagram.
+#[derive(Clone, Copy)]
+pub(super) struct Received {
+    bytes: [u8; ROOM],
+    len: usize,
+    /// Where it came from.
+    pub(super) source: SocketAddr,
+    /// The address that it was sent to, where the socket is bound to all.
+    local: Option<IpAddr>,
+}
+
+impl Received {
+    /// The datagram; of a longer one the first 64 bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// What woke the worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Woken {
+    /// Datagrams are there.
+    Datagrams,
+    /// The other descriptor is readable: the server is to stop.
+    Stop,
+}
+
+impl Port {
+    /// Binds to an address; IPv6's unspecified address takes IPv4 too.
+    pub(super) fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        // The kernel gives what it allows; less is no error.
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+        socket.bind(&address.into())?;
+        let wildcard = address.ip().is_unspecified();
+        if wildcard && address.is_ipv6() {
+            setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+        } else if wildcard {
+            setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+        }
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            socket: socket.into(),
+            wildcard,
+        })
+    }
+
+    /// The address that was bound, with the port that the kernel chose for port 0.
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Waits for datagrams or for `stop` to become readable.
+    pub(super) fn wait(&self, stop: BorrowedFd<'_>) -> io::Result<Woken> {
+        let mut fds = [
+            PollFd::new(stop, PollFlags::POLLIN),
+            PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let stopped = fds[0].any().unwrap_or(true);
+        Ok(if stopped {
+            Woken::Stop
+        } else {
+            Woken::Datagrams
+        })
+    }
+
+    /// Takes the datagrams that are there, at most [`BATCH`].
+    pub(super) fn receive(&self, into: &mut Vec<Received>) -> io::Result<()> {
+        into.clear();
+        let mut rooms = [[0u8; ROOM]; BATCH];
+        let mut slices: Vec<[IoSliceMut<'_>; 1]> = rooms
+            .iter_mut()
+            .map(|room| [IoSliceMut::new(room)])
+            .collect();
+        let space = self
+            .wildcard
+            .then(|| cmsg_space!(nix::libc::in6_pktinfo, nix::libc::in_pktinfo));
+        let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, space);
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let fd = self.socket.as_raw_fd();
+        let results = match recvmmsg(fd, &mut headers, slices.iter_mut(), flags, None) {
+            Ok(results) => results,
+            // Nothing there, or an ICMP error for an answer sent before: neither ends anything.
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNREFUSED) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        for message in results {
+            let Some(source) = message.address.as_ref().and_then(socket_address) else {
+                continue;
+            };
+            let local = message
+                .cmsgs()
+                .ok()
+                .and_then(|mut all| all.find_map(|one| local_address(&one)));
+            let mut received = Received {
+                bytes: [0; ROOM],
+                len: 0,
+                source,
+                local,
+            };
+            for part in message.iovs() {
+                received.bytes[..part.len()].copy_from_slice(part);
+                received.len = part.len();
+            }
+            into.push(received);
+        }
+        Ok(())
+    }
+
+    /// Sends an answer to where a datagram came from, from where it was sent to.
+    pub(super) fn send(&self, to: &Received, datagram: &[u8]) -> io::Result<()> {
+        let Some(local) = to.local else {
+            return self.socket.send_to(datagram, to.source).map(drop);
+        };
+        let target = SockaddrStorage::from(to.source);
+        let parts = [IoSlice::new(datagram)];
+        let fd = self.socket.as_raw_fd();
+        let send = |control: ControlMessage<'_>| {
+            sendmsg(
+                fd,
+                &parts,
+                &[control],
+                MsgFlags::MSG_DONTWAIT,
+                Some(&target),
+            )
+        };
+        match local {
+            IpAddr::V4(v4) => send(ControlMessage::Ipv4PacketInfo(&packet_info_v4(v4))),
+            IpAddr::V6(v6) => send(ControlMessage::Ipv6PacketInfo(&packet_info_v6(v6))),
+        }?;
+        Ok(())
+    }
+}
+
+fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address
+        .as_sockaddr_in()
+        .map(|v4| SocketAddr::V4((*v4).into()));
+    v4.or_else(|| {
+        address
+            .as_sockaddr_in6()
+            .map(|v6| SocketAddr::V6((*v6).into()))
+    })
+}
+
+fn local_address(message: &ControlMessageOwned) -> Option<IpAddr> {
+    match message {
+        ControlMessageOwned::Ipv4PacketInfo(info) => {
+            Some(Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr)).into())
+        }
+        ControlMessageOwned::Ipv6PacketInfo(info) => {
+            Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into())
+        }
+        _ => None,
+    }
+}
+
+fn packet_info_v4(source: Ipv4Addr) -> nix::libc::in_pktinfo {
+    nix::libc::in_pktinfo {
+        ipi_ifindex: 0,
+        ipi_spec_dst: nix::libc::in_addr {
+            s_addr: u32::from(source).to_be(),
+        },
+        ipi_addr: nix::libc::in_addr { s_addr: 0 },
+    }
+}
+
+fn packet_info_v6(source: Ipv6Addr) -> nix::libc::in6_pktinfo {
+    nix::libc::in6_pktinfo {
+        ipi6_addr: nix::libc::in6_addr {
+            s6_addr: source.octets(),
+        },
+        ipi6_ifindex: 0,
+    }
+}

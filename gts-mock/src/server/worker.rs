@@ -1,0 +1,98 @@
+//! The threads of a server: one answers polls, one keeps the store in order.
+
+use std::{
+    io::{self, Read},
+    os::{fd::AsFd, unix::net::UnixStream},
+    time::{Duration, Instant},
+};
+
+use super::{
+    core::{Core, Outgoing},
+    udp::{BATCH, Port, Received, Woken},
+};
+use crate::store::Sync;
+
+/// A promotion that is only written survives a power cut after this time at the latest, the sync not
+/// counted.
+const GROUP_COMMIT: Duration = Duration::from_millis(100);
+/// How often messages are looked through for those that expired, and a failing store is tried again.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// Answers polls until `stop` is closed.
+pub(super) fn answer_polls(core: &Core, port: &Port, stop: &UnixStream) {
+    let mut received = Vec::with_capacity(BATCH);
+    let mut outgoing = Vec::with_capacity(BATCH);
+    loop {
+        match port.wait(stop.as_fd()).and_then(|woken| {
+            port.receive(&mut received)?;
+            Ok(woken)
+        }) {
+            Ok(woken) => {
+                answer_batch(core, port, &received, &mut outgoing);
+                if woken == Woken::Stop {
+                    return;
+                }
+            }
+            Err(error) => tracing::error!(%error, "UDP socket"),
+        }
+    }
+}
+
+fn answer_batch(core: &Core, port: &Port, received: &[Received], outgoing: &mut Vec<Outgoing>) {
+    if received.is_empty() {
+        return;
+    }
+    outgoing.clear();
+    core.answer(
+        received.iter().map(|one| (one.bytes(), one.source)),
+        outgoing,
+    );
+    let refused = outgoing
+        .iter()
+        .filter(|answer| {
+            port.send(&received[answer.to], answer.datagram.as_bytes())
+                .is_err()
+        })
+        .count();
+    if refused > 0 {
+        core.note_not_sent(refused);
+    }
+}
+
+/// Group commit, expiry, and another try of what could not be stored, until `stop` is closed.
+pub(super) fn keep(core: &Core, stop: &UnixStream) {
+    let mut syncer = match core.syncer() {
+        Ok(syncer) => syncer,
+        Err(error) => return tracing::error!(%error, "group commit"),
+    };
+    if let Err(error) = stop.set_read_timeout(Some(GROUP_COMMIT)) {
+        return tracing::error!(%error, "group commit");
+    }
+    let mut housekept = Instant::now();
+    while !is_closed(stop) {
+        sync(core, &mut *syncer);
+        if housekept.elapsed() >= HOUSEKEEPING {
+            housekept = Instant::now();
+            core.retry_backlog();
+            core.expire();
+        }
+    }
+    sync(core, &mut *syncer);
+}
+
+fn sync(core: &Core, syncer: &mut dyn Sync) {
+    if let Err(error) = core.group_commit(syncer) {
+        tracing::error!(%error, "promotions are written, but not synced: a power cut would lose them");
+    }
+}
+
+/// Waits for the read timeout; true once the other end is closed.
+fn is_closed(mut stop: &UnixStream) -> bool {
+    match stop.read(&mut [0]) {
+        Ok(read) => read == 0,
+        Err(error) => !matches!(
+            error.kind(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+        ),
+    }
+}

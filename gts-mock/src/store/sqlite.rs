@@ -1,0 +1,466 @@
+//! The embedded store: one SQLite database in write-ahead mode, every record sealed.
+//!
+//! A commit is written to the write-ahead log by the kernel when it returns, so a killed process loses
+//! nothing. A sync flushes that file from a handle of our own, so that nobody who commits has to wait
+//! for the disk; SQLite itself syncs the log before it moves its content into the database
+//! (`synchronous = NORMAL`).
+
+use std::{
+    fs::{DirBuilder, File, TryLockError},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use protocol::secret::ServerSecret;
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use zeroize::Zeroizing;
+
+use super::{
+    ChainRecord, Change, IdentityRecord, Loaded, MessageRecord, Store, StoreError, StoreKey, SubId,
+    Sync,
+};
+use crate::engine::walk::{Epoch, Loss};
+
+/// Format of the database, in `PRAGMA user_version`.
+const FORMAT: i64 = 1;
+const SCHEMA: &str = "
+    CREATE TABLE meta (name TEXT PRIMARY KEY, sealed BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE identity (id INTEGER PRIMARY KEY, reference TEXT NOT NULL UNIQUE, sealed BLOB NOT NULL) STRICT;
+    CREATE TABLE chain (id INTEGER PRIMARY KEY, sealed BLOB NOT NULL) STRICT;
+    CREATE TABLE message (
+        subscription INTEGER NOT NULL, id INTEGER NOT NULL, open INTEGER NOT NULL, sealed BLOB NOT NULL,
+        PRIMARY KEY (subscription, id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX message_open ON message (subscription, id) WHERE open = 1;
+";
+const SECRET: &str = "secret";
+const EPOCH: &str = "epoch";
+/// Present while a server runs; its content is the boot in which it was started.
+const RUNNING: &str = "running";
+
+/// A store in a directory of its own.
+pub struct SqliteStore {
+    connection: Connection,
+    key: StoreKey,
+    log: PathBuf,
+    /// Held as long as the store is open; the lock ends with the process.
+    _lock: File,
+}
+
+/// What opening a store brought to light.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// Made just now.
+    New,
+    /// The last server stopped in good order, or was killed: nothing is lost.
+    Whole,
+    /// The machine went down under the last server: unsynced promotions may be lost.
+    PowerCut,
+    /// The operator says that it comes from a backup.
+    Restored,
+}
+
+/// How to open a store.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The directory; made if there is none.
+    pub directory: PathBuf,
+    /// The key file; made if there is none. By default `store.key` in the directory.
+    pub key_file: Option<PathBuf>,
+    /// It comes from a backup: its cards may be further along.
+    pub restored: bool,
+    /// POSIX time in seconds.
+    pub posix: u64,
+}
+
+impl SqliteStore {
+    /// Opens or makes a store, and loads what the engine needs.
+    pub fn open(options: &Options) -> Result<(Self, Loaded, Opened), StoreError> {
+        let directory = &options.directory;
+        make_directory(directory)?;
+        let lock = lock(directory)?;
+        let key_file = options
+            .key_file
+            .clone()
+            .unwrap_or_else(|| directory.join("store.key"));
+        let database = directory.join("gts.db");
+        let existed = database.exists();
+        if existed && !key_file.exists() {
+            let reason =
+                "there is none, and the store exists: give the key file with which it was made";
+            return Err(StoreError::KeyFile {
+                path: key_file,
+                reason: reason.into(),
+            });
+        }
+        let key = StoreKey::open_or_create(&key_file)?;
+        let connection = connect(&database)?;
+        let log = directory.join("gts.db-wal");
+        let mut store = Self {
+            connection,
+            key,
+            log,
+            _lock: lock,
+        };
+        store.prepare_schema(&database)?;
+        let (loaded, opened) = store.load(options, &key_file)?;
+        Ok((store, loaded, opened))
+    }
+
+    fn prepare_schema(&mut self, database: &Path) -> Result<(), StoreError> {
+        let found: i64 = self
+            .connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))?;
+        match found {
+            0 => {
+                let transaction = self.connection.transaction()?;
+                transaction.execute_batch(SCHEMA)?;
+                transaction.pragma_update(None, "user_version", FORMAT)?;
+                transaction.commit()?;
+                Ok(())
+            }
+            FORMAT => Ok(()),
+            found => Err(StoreError::NewerFormat {
+                path: database.into(),
+                found,
+                known: FORMAT,
+            }),
+        }
+    }
+
+    fn load(&mut self, options: &Options, key_file: &Path) -> Result<(Loaded, Opened), StoreError> {
+        let (secret, new) = self.secret(key_file)?;
+        let boot = boot_id();
+        let opened = match self.meta(RUNNING)? {
+            _ if new => Opened::New,
+            _ if options.restored => Opened::Restored,
+            Some(before) if *before != boot.as_bytes() => Opened::PowerCut,
+            _ => Opened::Whole,
+        };
+        let mut epoch = self.epoch()?;
+        match opened {
+            Opened::PowerCut => epoch = epoch.after(Loss::PowerCut, options.posix),
+            Opened::Restored => epoch = epoch.after(Loss::Restore, options.posix),
+            Opened::New | Opened::Whole => {}
+        }
+        let sealed_epoch = self.sealed(&encode_epoch(&epoch))?;
+        let sealed_boot = self.sealed(boot.as_bytes())?;
+        let transaction = self.connection.transaction()?;
+        put_meta(&transaction, EPOCH, &sealed_epoch)?;
+        put_meta(&transaction, RUNNING, &sealed_boot)?;
+        transaction.commit()?;
+        self.flush()?;
+        let subscriptions = self.subscriptions()?;
+        let messages = self.open_messages()?;
+        Ok((
+            Loaded {
+                secret,
+                epoch,
+                subscriptions,
+                messages,
+            },
+            opened,
+        ))
+    }
+
+    /// S; made at the first start.
+    fn secret(&mut self, key_file: &Path) -> Result<(ServerSecret, bool), StoreError> {
+        let held: Option<Vec<u8>> = self
+            .connection
+            .query_row("SELECT sealed FROM meta WHERE name = ?1", [SECRET], |row| {
+                row.get(0)
+            })
+            .optional()?;
+        if let Some(sealed) = held {
+            // The first record that is opened: if its seal does not hold, it is the wrong key.
+            let opened = self
+                .key
+                .open(&sealed)
+                .and_then(|bytes| <[u8; 16]>::try_from(&bytes[..]).ok());
+            let secret = opened.ok_or_else(|| StoreError::WrongKey(key_file.into()))?;
+            return Ok((ServerSecret::from_bytes(secret), false));
+        }
+        let mut bytes = Zeroizing::new([0; 16]);
+        getrandom::fill(&mut bytes[..]).map_err(|error| StoreError::File {
+            path: self.log.clone(),
+            source: error.into(),
+        })?;
+        let sealed = self.sealed(&bytes[..])?;
+        let transaction = self.connection.transaction()?;
+        put_meta(&transaction, SECRET, &sealed)?;
+        transaction.commit()?;
+        Ok((ServerSecret::from_bytes(*bytes), true))
+    }
+
+    fn epoch(&mut self) -> Result<Epoch, StoreError> {
+        let Some(bytes) = self.meta(EPOCH)? else {
+            return Ok(Epoch::default());
+        };
+        decode_epoch(&bytes).ok_or_else(|| damaged("the epoch"))
+    }
+
+    fn meta(&mut self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        let sealed: Option<Vec<u8>> = self
+            .connection
+            .query_row("SELECT sealed FROM meta WHERE name = ?1", [name], |row| {
+                row.get(0)
+            })
+            .optional()?;
+        let opened = sealed.map(|sealed| self.key.open(&sealed).ok_or_else(|| damaged(name)));
+        opened.transpose()
+    }
+
+    fn subscriptions(&mut self) -> Result<Vec<(IdentityRecord, ChainRecord)>, StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT identity.id, identity.reference, identity.sealed, chain.sealed
+             FROM identity LEFT JOIN chain ON chain.id = identity.id ORDER BY identity.id",
+        )?;
+        let mut rows = statement.query([])?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            let id: SubId = row.get(0)?;
+            let reference: String = row.get(1)?;
+            let (identity, chain): (Vec<u8>, Option<Vec<u8>>) = (row.get(2)?, row.get(3)?);
+            let identity = self
+                .key
+                .open(&identity)
+                .and_then(|bytes| IdentityRecord::decode(&bytes, id));
+            let chain = chain.and_then(|sealed| self.key.open(&sealed));
+            let chain = chain.and_then(|bytes| ChainRecord::decode(&bytes, id));
+            let whole = identity
+                .zip(chain)
+                .filter(|(identity, _)| *identity.reference == *reference);
+            all.push(whole.ok_or_else(|| damaged(&format!("subscription {id} ({reference:?})")))?);
+        }
+        Ok(all)
+    }
+
+    fn open_messages(&mut self) -> Result<Vec<MessageRecord>, StoreError> {
+        self.read_messages(
+            "SELECT subscription, id, sealed FROM message WHERE open = 1",
+            [],
+        )
+    }
+
+    fn read_messages(
+        &self,
+        sql: &str,
+        arguments: impl rusqlite::Params,
+    ) -> Result<Vec<MessageRecord>, StoreError> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(arguments)?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (subscription, id): (SubId, u32) = (row.get(0)?, row.get(1)?);
+            let sealed: Vec<u8> = row.get(2)?;
+            let opened = self.key.open(&sealed);
+            let record = opened.and_then(|bytes| MessageRecord::decode(&bytes, subscription, id));
+            all.push(
+                record.ok_or_else(|| {
+                    damaged(&format!("message {id} of subscription {subscription}"))
+                })?,
+            );
+        }
+        Ok(all)
+    }
+
+    fn sealed(&self, record: &[u8]) -> Result<Vec<u8>, StoreError> {
+        self.key
+            .seal(record)
+            .ok_or_else(|| damaged("a record too long to be sealed"))
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        LogSync {
+            log: self.log.clone(),
+            file: None,
+        }
+        .sync()
+    }
+}
+
+impl Store for SqliteStore {
+    fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction()?;
+        for change in changes {
+            write(&transaction, &self.key, change)?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    fn syncer(&self) -> Result<Box<dyn Sync>, StoreError> {
+        Ok(Box::new(LogSync {
+            log: self.log.clone(),
+            file: None,
+        }))
+    }
+
+    fn messages(&mut self, subscription: SubId) -> Result<Vec<MessageRecord>, StoreError> {
+        let sql =
+            "SELECT subscription, id, sealed FROM message WHERE subscription = ?1 ORDER BY id";
+        self.read_messages(sql, [subscription])
+    }
+
+    fn close(&mut self) -> Result<(), StoreError> {
+        self.connection
+            .execute("DELETE FROM meta WHERE name = ?1", [RUNNING])?;
+        self.flush()
+    }
+}
+
+fn write(transaction: &Transaction<'_>, key: &StoreKey, change: &Change) -> Result<(), StoreError> {
+    let seal = |bytes: &[u8]| {
+        key.seal(bytes)
+            .ok_or_else(|| damaged("a record too long to be sealed"))
+    };
+    match change {
+        Change::Identity(record) => {
+            let sql = "INSERT INTO identity (id, reference, sealed) VALUES (?1, ?2, ?3)";
+            let sealed = seal(&record.encode())?;
+            transaction.prepare_cached(sql)?.execute(params![
+                record.id,
+                record.reference,
+                sealed
+            ])?;
+        }
+        Change::Chain(record) => {
+            let sql = "INSERT INTO chain (id, sealed) VALUES (?1, ?2)
+                       ON CONFLICT (id) DO UPDATE SET sealed = excluded.sealed";
+            let sealed = seal(&record.encode())?;
+            transaction
+                .prepare_cached(sql)?
+                .execute(params![record.id, sealed])?;
+        }
+        Change::Message(record) => {
+            let sql = "INSERT INTO message (subscription, id, open, sealed) VALUES (?1, ?2, ?3, ?4)
+                       ON CONFLICT (subscription, id)
+                       DO UPDATE SET open = excluded.open, sealed = excluded.sealed";
+            let sealed = seal(&record.encode())?;
+            let open = record.state.is_open();
+            let row = params![record.subscription, record.id, open, sealed];
+            transaction.prepare_cached(sql)?.execute(row)?;
+        }
+    }
+    Ok(())
+}
+
+fn put_meta(transaction: &Transaction<'_>, name: &str, sealed: &[u8]) -> Result<(), StoreError> {
+    let sql = "INSERT INTO meta (name, sealed) VALUES (?1, ?2)
+               ON CONFLICT (name) DO UPDATE SET sealed = excluded.sealed";
+    transaction.execute(sql, params![name, sealed])?;
+    Ok(())
+}
+
+/// Flushes the write-ahead log. SQLite keeps its locks on other files, so this handle disturbs none.
+struct LogSync {
+    log: PathBuf,
+    file: Option<File>,
+}
+
+impl Sync for LogSync {
+    fn sync(&mut self) -> Result<(), StoreError> {
+        let failed = |source| StoreError::File {
+            path: self.log.clone(),
+            source,
+        };
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => File::open(&self.log).map_err(failed)?,
+        };
+        file.sync_data().map_err(failed)?;
+        self.file = Some(file);
+        Ok(())
+    }
+}
+
+fn make_directory(directory: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::File {
+        path: directory.into(),
+        source,
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(failed)
+}
+
+fn lock(directory: &Path) -> Result<File, StoreError> {
+    let path = directory.join("lock");
+    let failed = |source| StoreError::File {
+        path: path.clone(),
+        source,
+    };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(directory.into())),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+fn connect(database: &Path) -> Result<Connection, StoreError> {
+    let connection = Connection::open(database)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    // The log file stays while the store is open, so that syncing it is always syncing the right one.
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    sync_parent(database)?;
+    Ok(connection)
+}
+
+/// Makes a new file's name survive a power cut.
+pub(super) fn sync_parent(path: &Path) -> Result<(), StoreError> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or_else(|| Path::new("."));
+    let failed = |source| StoreError::File {
+        path: parent.into(),
+        source,
+    };
+    File::open(parent)
+        .and_then(|directory| directory.sync_all())
+        .map_err(failed)
+}
+
+fn damaged(what: &str) -> StoreError {
+    StoreError::Damaged { what: what.into() }
+}
+
+/// Changes with every start of the machine.
+fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    // Without it every start after a kill counts as one after a power cut, which is safe.
+    id.unwrap_or_else(|_| format!("process {}", std::process::id()))
+}
+
+fn encode_epoch(epoch: &Epoch) -> Vec<u8> {
+    let mut bytes = vec![1, epoch.promotions, epoch.recoveries];
+    bytes.extend_from_slice(&epoch.generation.to_be_bytes());
+    bytes.extend_from_slice(&epoch.queue_from.to_be_bytes());
+    bytes.extend_from_slice(&epoch.restored_ids.to_be_bytes());
+    bytes
+}
+
+fn decode_epoch(bytes: &[u8]) -> Option<Epoch> {
+    let (&[1, promotions, recoveries], rest) = bytes.split_first_chunk()? else {
+        return None;
+    };
+    let (generation, rest) = rest.split_first_chunk()?;
+    let (queue_from, rest) = rest.split_first_chunk()?;
+    Some(Epoch {
+        generation: u32::from_be_bytes(*generation),
+        promotions,
+        recoveries,
+        queue_from: u64::from_be_bytes(*queue_from),
+        restored_ids: u32::from_be_bytes(rest.try_into().ok()?),
+    })
+}
