@@ -1,0 +1,75 @@
+//! What can go wrong, and the exit code that says so.
+
+use std::{io, path::PathBuf, process::ExitCode};
+
+use protocol::key::KeyTextError;
+use reader_bridge::{
+    card::OpenError,
+    secapp::SecAppError,
+    session::End,
+    terminal::{TerminalError, store::StoreError},
+};
+
+/// Shown by `--help`.
+pub(super) const CODES: &str = "\
+Exit codes:
+  0  done; without --once, ended by SIGINT, SIGTERM or SIGHUP
+  1  the system refused: standard output, memory, threads
+  2  the command line is not understood
+  3  no card: no reader, no card in it in time, an image that is damaged or in use
+  4  the card has no SecApp
+  5  no answer from the server to any of the polls that --attempts allows
+  6  the card refused a command, or answered what it must not
+  7  the card cannot be remembered: the state directory, or another reader-bridge has the card
+  8  a key file cannot be read or understood
+  128 + signal  --once was ended by a signal before it was done";
+
+/// Why a command was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// Two options that do not go together.
+    #[error("{0}")]
+    Arguments(String),
+    #[error(transparent)]
+    Card(#[from] OpenError),
+    #[error(transparent)]
+    Terminal(#[from] TerminalError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{}: {error}", path.display())]
+    KeyFile { path: PathBuf, error: io::Error },
+    /// The key itself is never repeated.
+    #[error("{}: {error}", path.display())]
+    Key { path: PathBuf, error: KeyTextError },
+    #[error("{0}: {1}")]
+    System(&'static str, io::Error),
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
+}
+
+impl Failure {
+    /// The exit code of [`CODES`].
+    pub(super) fn code(&self) -> ExitCode {
+        let code: u8 = match self {
+            Self::System(..) | Self::Output(_) => 1,
+            Self::Arguments(_) => 2,
+            Self::Card(_) => 3,
+            Self::Terminal(error) => of_terminal(error),
+            Self::Store(_) => 7,
+            Self::KeyFile { .. } | Self::Key { .. } => 8,
+        };
+        code.into()
+    }
+}
+
+const fn of_terminal(error: &TerminalError) -> u8 {
+    match error {
+        TerminalError::NoCard(_) => 3,
+        TerminalError::CardRefused(SecAppError::NoApplet(_)) => 4,
+        TerminalError::CardRefused(_) | TerminalError::Once(End::CardFailed { .. }) => 6,
+        TerminalError::Once(End::NoAnswer { .. }) => 5,
+        TerminalError::Once(End::Done) => 0,
+        TerminalError::Store(_) => 7,
+        TerminalError::Output(_) | TerminalError::System(..) => 1,
+    }
+}

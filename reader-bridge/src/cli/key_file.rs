@@ -1,0 +1,48 @@
+//! The key that an image is wrapped under: from a file, never from the command line, where every
+//! process could read it.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+use applet::nvm::WrapKey;
+use protocol::key::Key;
+use zeroize::Zeroizing;
+
+use super::exit::Failure;
+
+/// More than 64 digits and the white space around them.
+const LONGEST: usize = 256;
+
+/// Reads 32 or 64 hexadecimal digits; `-` is standard input.
+pub(super) fn wrap_key(path: &Path) -> Result<WrapKey, Failure> {
+    let text = read(path).map_err(|error| Failure::KeyFile {
+        path: path.to_owned(),
+        error,
+    })?;
+    let text = str::from_utf8(&text).unwrap_or("?");
+    let key = Key::from_hex(text).map_err(|error| Failure::Key {
+        path: path.to_owned(),
+        error,
+    })?;
+    Ok(WrapKey::new(&key))
+}
+
+fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    // As large as it will ever be, so that no copy stays behind when it grows.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(2 * LONGEST));
+    let limit = LONGEST as u64 + 1;
+    if path == Path::new("-") {
+        io::stdin().lock().take(limit).read_to_end(&mut bytes)?;
+    } else {
+        File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    }
+    if bytes.len() > LONGEST {
+        return Err(io::Error::other(
+            "longer than a key can be; a key file has 32 or 64 hexadecimal digits",
+        ));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,69 @@
+//! The command line: what can be asked for, and which exit code says what.
+
+mod exit;
+mod key_file;
+mod run;
+mod signals;
+mod values;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use exit::Failure;
+
+/// The terminal of the triggering method: carries datagrams between a card and its server, and acts
+/// on what the server asks.
+#[derive(Parser)]
+#[command(name = "reader-bridge", version, after_help = exit::CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    // Large, and there is only one of it.
+    Run(Box<run::Run>),
+    Completions(Completions),
+}
+
+/// Print completions for a shell.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  reader-bridge completions bash > /etc/bash_completion.d/reader-bridge"
+)]
+struct Completions {
+    /// Which shell.
+    shell: clap_complete::Shell,
+}
+
+impl Completions {
+    fn run(&self) -> Result<ExitCode, Failure> {
+        let mut script = Vec::new();
+        clap_complete::generate(
+            self.shell,
+            &mut Cli::command(),
+            "reader-bridge",
+            &mut script,
+        );
+        io::stdout().write_all(&script).map_err(Failure::Output)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Does what the command line says.
+pub(crate) fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(run) => run.run(),
+        Command::Completions(completions) => completions.run(),
+    };
+    done.unwrap_or_else(|failure| {
+        // Without standard error there is only the code.
+        let _ = writeln!(io::stderr(), "reader-bridge: {failure}");
+        failure.code()
+    })
+}

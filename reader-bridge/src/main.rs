@@ -1,0 +1,7 @@
+//! `reader-bridge`: see [`cli`].
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,329 @@
+//! What a session tells of: one value for each thing that a person or a program wants to know.
+//!
+//! Owns the fields; [`crate::report`] writes them as text or JSON (`docs/terminal.md`). Never holds a
+//! secret. Identities are told by their first four bytes.
+
+use protocol::card::StatusWord;
+use serde::Serialize;
+
+use super::{
+    route::{Because, Via},
+    schedule::Schedule,
+};
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// The terminal waits for a card.
+    WaitingForCard {
+        /// What is missing.
+        why: String,
+    },
+    /// A card with SecApp is there.
+    CardReady {
+        /// Answer to reset, in hexadecimal.
+        atr: String,
+        /// The card's ICCID.
+        iccid: String,
+        /// The subscription's mode.
+        mode: u8,
+        /// The file in which this card is remembered.
+        state: String,
+    },
+    /// What was remembered of a card cannot be read; it was set aside, and the card starts anew.
+    StateDamaged {
+        /// The file that it was moved to.
+        kept: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A card that cannot be used.
+    CardRefused {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The card went, or the way to it broke.
+    CardGone {
+        /// Why.
+        why: String,
+    },
+    /// The card refused a command, or answered nonsense.
+    CardFailed {
+        /// The command.
+        command: &'static str,
+        /// What came.
+        why: String,
+    },
+    /// A poll has left.
+    PollSent {
+        /// Number of the exchange, from 1 in each run.
+        exchange: u64,
+        /// Under which identity.
+        identity: String,
+        /// Resend_Counter in it.
+        resend_counter: u8,
+        /// Whether it carries a MAC.
+        authenticated: bool,
+        /// Its length.
+        bytes: usize,
+        /// host:port it goes to.
+        to: String,
+        /// Which kind of server that is.
+        via: Via,
+        /// How long an answer is waited for, in milliseconds.
+        timeout_ms: u64,
+    },
+    /// An answer came and goes to the card.
+    AnswerReceived {
+        /// Number of the exchange.
+        exchange: u64,
+        /// Its length.
+        bytes: usize,
+    },
+    /// The card refused an answer: it was not for this poll, or somebody has changed it.
+    AnswerRefused {
+        /// Number of the exchange.
+        exchange: u64,
+        /// Status word, four hexadecimal digits.
+        status: String,
+        /// The status word in words.
+        meaning: &'static str,
+        /// How many were refused since the last poll left.
+        refused: u8,
+    },
+    /// An answer was dropped without asking the card.
+    AnswerDropped {
+        /// Number of the exchange.
+        exchange: u64,
+        /// Why.
+        why: String,
+    },
+    /// An answer was accepted.
+    ExchangeDone(Exchange),
+    /// A message asks for something.
+    Message(Message),
+    /// The schedule has changed.
+    ScheduleChanged {
+        /// Seconds between polls.
+        interval: u32,
+        /// Percent of it.
+        jitter: u8,
+        /// Shortest interval in seconds.
+        floor: u32,
+        /// Longest interval in seconds.
+        ceiling: u32,
+        /// Bits of object `94`.
+        events: u8,
+        /// Start and length in minutes of the UTC day.
+        quiet: Option<(u16, u16)>,
+    },
+    /// Another server is asked from now on.
+    ServerChanged {
+        /// host:port.
+        to: String,
+        /// Which kind of server that is.
+        via: Via,
+        /// Why.
+        because: Because,
+        /// For how long at most, in seconds.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lifetime: Option<u64>,
+    },
+    /// When the next poll is due.
+    NextPoll {
+        /// In so many milliseconds.
+        in_ms: u64,
+    },
+    /// No answer to any of the polls that `--once` allows.
+    NoAnswer {
+        /// How many left.
+        polls: u32,
+        /// To which server the last one went.
+        to: String,
+    },
+    /// The way to the server fails; the poll counts as lost and is repeated in its time.
+    LinkFailed {
+        /// host:port.
+        to: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// A request that the schedule does not allow.
+    RequestRefused {
+        /// Why.
+        why: &'static str,
+    },
+    /// The terminal ends.
+    Stopped {
+        /// Why.
+        why: String,
+    },
+}
+
+/// An accepted answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Exchange {
+    /// Number of the exchange, from 1 in each run.
+    pub exchange: u64,
+    /// The identity that polled; absent if it was before this run and is not remembered.
+    pub identity_before: Option<String>,
+    /// The identity that polls next; absent if the card went before it could be asked.
+    pub identity_after: Option<String>,
+    /// How many answers the server has sent under that identity.
+    pub sent: u16,
+    /// How often the card had resent its poll.
+    pub resend_counter: u8,
+    /// Polls that never reached the server.
+    pub polls_lost: u32,
+    /// Answers lost on the way back.
+    pub answers_lost: u32,
+    /// Somebody else has polled with this identity.
+    pub others_polled: bool,
+    /// The message had been executed before.
+    pub duplicate: bool,
+    /// The message, or a command in it, could not be executed by the card.
+    pub not_done: bool,
+    /// From the last poll to its answer, in milliseconds; absent when the answer was found on the
+    /// card afterwards.
+    pub round_trip_ms: Option<u64>,
+    /// The message in words.
+    pub message: String,
+}
+
+/// A message that asks for something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Message {
+    /// Its id; absent where it cannot be read.
+    pub id: Option<u32>,
+    /// Found on the card when the session began, not in an answer just now.
+    pub pending: bool,
+    /// It was acted on before, so nothing is done.
+    pub duplicate: bool,
+    /// What it asks for, and what became of that.
+    pub objects: Vec<Asked>,
+    /// Why it cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// One thing that a message asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Asked {
+    /// What is asked.
+    #[serde(flatten)]
+    pub what: What,
+    /// What became of it.
+    pub done: Done,
+    /// Why not, where it was not followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// In words.
+    pub text: String,
+}
+
+/// What became of something that a message asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Done {
+    /// The terminal has done it.
+    Acted,
+    /// The terminal tells of it; whoever reads this acts.
+    Reported,
+    /// The card has done it.
+    ByCard,
+    /// The card could not do it.
+    CardFailed,
+    /// It is not followed.
+    NotFollowed,
+    /// It was done before.
+    Before,
+}
+
+/// The objects of MSG with all their details.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum What {
+    /// `82`.
+    UpdateAvailable {
+        /// The update's reference.
+        reference: Option<String>,
+    },
+    /// `83`.
+    Connect {
+        /// POSIX time in seconds; now if absent.
+        at: Option<u32>,
+    },
+    /// `84`.
+    OpenHttp {
+        /// Where; the OTA server that the device knows if absent.
+        url: Option<String>,
+    },
+    /// `85`.
+    Raise {
+        /// Factor.
+        percent: u16,
+    },
+    /// `86`.
+    Lower {
+        /// Factor.
+        percent: u16,
+    },
+    /// `A7`.
+    PollingRules,
+    /// `88`.
+    GenerateKey {
+        /// `p256` or `ed25519`.
+        algorithm: &'static str,
+        /// Where the card keeps it.
+        slot: u8,
+    },
+    /// `A9`.
+    TransportUpdate {
+        /// host:port; home if absent.
+        endpoint: Option<String>,
+        /// Seconds.
+        lifetime: Option<u32>,
+    },
+    /// `8F`.
+    Opaque {
+        /// In hexadecimal.
+        data: String,
+    },
+    /// A tag that this version does not know.
+    Unknown {
+        /// In hexadecimal.
+        tag: String,
+        /// In hexadecimal.
+        value: String,
+    },
+    /// A known tag with a value that cannot be.
+    Malformed {
+        /// In hexadecimal.
+        tag: String,
+    },
+}
+
+impl Event {
+    /// The schedule that is in force now.
+    pub fn schedule(schedule: &Schedule) -> Self {
+        Self::ScheduleChanged {
+            interval: schedule.interval,
+            jitter: schedule.jitter,
+            floor: schedule.floor,
+            ceiling: schedule.ceiling,
+            events: schedule.events.0,
+            quiet: schedule.quiet.map(|quiet| (quiet.start, quiet.length)),
+        }
+    }
+
+    /// An answer that the card refused.
+    pub fn refused(exchange: u64, status: StatusWord, refused: u8) -> Self {
+        Self::AnswerRefused {
+            exchange,
+            status: format!("{:04X}", status.0),
+            meaning: status.meaning(),
+            refused,
+        }
+    }
+}

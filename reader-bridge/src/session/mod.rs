@@ -1,0 +1,323 @@
+//! The poll session of one card: when to poll, what to wait for, what to do with what comes.
+//!
+//! Owns every decision. Refuses to do I/O: [`Session::handle`] is handed what happened and the time;
+//! [`Session::next_action`] says what to do about it, [`Session::deadline`] when to come back. Dice
+//! are seeded from outside, so that the same seed and inputs give the same actions. Governed by
+//! `docs/terminal.md`.
+//!
+//! ```text
+//!            card there            outcome read           recognised
+//!  NoCard ──────────────▶ Reading ─────────────▶ Recognising ─────────▶ Idle ◀────────────┐
+//!    ▲                       ▲                        │  unanswered       │ due           │
+//!    │ card gone             │ in doubt               ▼                   ▼               │
+//!  (any)                   Giving ◀──── answer ──── Waiting ◀── sent ── Asking            │
+//!                            │                        ▲     silence ──────▲               │
+//!                            │  refused: not for us ──┘                                   │
+//!                            └─ accepted ──▶ Accepted ── identity learned, acted, saved ──┘
+//! ```
+
+mod act;
+mod backoff;
+mod event;
+mod exchange;
+mod io;
+mod memory;
+mod resume;
+mod route;
+mod schedule;
+
+use std::{collections::VecDeque, time::Duration};
+
+use fastrand::Rng;
+use protocol::{card::Outcome, msg::Events};
+
+pub use backoff::{Backoff, Timeouts};
+pub use event::{Asked, Done, Event, Exchange as ExchangeEvent, Message, What};
+pub use io::{Action, Ask, Command, End, Input, Now, Occasion, Reply};
+pub use memory::{Memory, Outstanding, Transport};
+pub use route::{Because, MAX_LIFETIME, NotFollowed, RESENDS_BEFORE_CHANGE, Route, Via};
+pub use schedule::{Rules, Schedule};
+
+use exchange::Exchange;
+
+/// Answers that the card refuses, given to it after one poll. The rest is dropped: somebody floods.
+pub const MAX_REFUSED: u8 = 8;
+/// After trouble with a card that is there, it is left alone for so long.
+const CARD_RETRY: Duration = Duration::from_secs(60);
+
+/// How a terminal is set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// host:port of the home servers in order of preference, at least one.
+    pub homes: Vec<String>,
+    /// Bounds of the wait for an answer.
+    pub timeouts: Timeouts,
+    /// The schedule where no message has changed it.
+    pub schedule: Schedule,
+    /// One exchange only, at once, with at most so many polls.
+    pub once: Option<u32>,
+}
+
+/// The session of one card.
+#[derive(Debug)]
+pub struct Session {
+    config: Config,
+    memory: Memory,
+    rng: Rng,
+    schedule: Schedule,
+    route: Route,
+    backoff: Backoff,
+    state: State,
+    /// The poll that is not answered yet. Outlives the card's absence.
+    exchange: Option<Exchange>,
+    exchanges: u64,
+    /// When the next poll is due, unless one is unanswered.
+    due: Duration,
+    /// Somebody asked for a poll: no quiet window holds it back.
+    wanted: bool,
+    /// Whether the card's last outcome was read since it came.
+    resumed: bool,
+    /// The card came from outside, so this may be an occasion for a poll.
+    inserted: bool,
+    /// The card's own count says that a poll has gone unanswered.
+    card_waits: bool,
+    last_poll: Option<Duration>,
+    out: VecDeque<Action>,
+}
+
+/// What is being waited for.
+#[derive(Debug)]
+enum State {
+    /// A card.
+    NoCard,
+    /// The card's last outcome.
+    Reading,
+    /// The identity it now has.
+    Recognising(Option<Outcome>),
+    /// The time of the next poll.
+    Idle,
+    /// The poll to be sent.
+    Asking,
+    /// An answer from the server.
+    Waiting,
+    /// The card's judgement of an answer.
+    Giving,
+    /// The card's next identity; its outcome is known.
+    Accepted(Outcome),
+    /// Nothing: the one exchange that was asked for is over.
+    Over,
+}
+
+impl Session {
+    /// A session for the card that `memory` is about, at the time `now`. `seed` is for jitter.
+    pub fn new(config: Config, memory: Memory, seed: u64, now: Now) -> Self {
+        let schedule = memory.rules.over(config.schedule);
+        let route = Route::new(
+            config.homes.clone(),
+            memory.transport.as_ref(),
+            now.mono,
+            now.wall,
+        );
+        let wait = memory.next_poll.map_or(Duration::ZERO, |next| {
+            // However the clock was set meanwhile, no longer than the schedule can ask for.
+            Duration::from_secs(next.saturating_sub(now.wall)).min(schedule.longest())
+        });
+        let since = memory
+            .last_poll
+            .map(|last| Duration::from_secs(now.wall.saturating_sub(last)));
+        Self {
+            backoff: Backoff::new(config.timeouts),
+            due: if config.once.is_some() {
+                now.mono
+            } else {
+                now.mono + wait
+            },
+            wanted: config.once.is_some(),
+            last_poll: since.and_then(|since| now.mono.checked_sub(since)),
+            config,
+            memory,
+            rng: Rng::with_seed(seed),
+            schedule,
+            route,
+            state: State::NoCard,
+            exchange: None,
+            exchanges: 0,
+            resumed: false,
+            inserted: false,
+            card_waits: false,
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Takes in what happened.
+    pub fn handle(&mut self, input: Input<'_>, now: Now) {
+        match input {
+            Input::CardReady { inserted } => self.card_ready(inserted),
+            Input::CardGone => self.card_gone(now),
+            Input::Card(reply) => self.replied(reply, now),
+            Input::Datagram(datagram) => self.datagram(datagram, now),
+            Input::Time => self.time(now),
+            Input::Wake(occasion) => self.wake(occasion, now),
+        }
+    }
+
+    /// What to do next; to be asked until there is nothing more, in order.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.out.pop_front()
+    }
+
+    /// When to come back with [`Input::Time`], if nothing happens before.
+    pub fn deadline(&self) -> Option<Duration> {
+        match self.state {
+            State::Idle => Some(self.due),
+            State::Waiting => self.exchange.as_ref().map(|exchange| exchange.deadline),
+            _ => None,
+        }
+    }
+
+    /// host:port of the server that is asked now.
+    pub fn server(&self) -> &str {
+        self.route.endpoint().0
+    }
+
+    /// What is to be remembered of this card.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    fn replied(&mut self, reply: Reply, now: Now) {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Reading => self.outcome_read(reply, now),
+            State::Recognising(outcome) => self.recognised(outcome, reply, now),
+            State::Asking => self.poll_made(reply, now),
+            State::Giving => self.judged(reply),
+            State::Accepted(outcome) => self.identity_learned(&outcome, &reply, now),
+            // Nothing was asked.
+            other => self.state = other,
+        }
+    }
+
+    fn time(&mut self, now: Now) {
+        match self.state {
+            State::Idle if now.mono >= self.due => self.due_now(now),
+            State::Waiting if self.deadline().is_some_and(|at| now.mono >= at) => self.silence(now),
+            _ => {}
+        }
+    }
+
+    fn due_now(&mut self, now: Now) {
+        let quiet = self.quiet(now);
+        if !quiet.is_zero() {
+            self.due = now.mono + quiet;
+            return self.announce(now);
+        }
+        if self.resumed {
+            self.ask_for_poll();
+        } else {
+            self.resume();
+        }
+    }
+
+    /// How long the quiet window holds a poll back.
+    fn quiet(&mut self, now: Now) -> Duration {
+        if self.wanted {
+            Duration::ZERO
+        } else {
+            self.schedule.quiet(now.wall, &mut self.rng)
+        }
+    }
+
+    fn wake(&mut self, occasion: Occasion, now: Now) {
+        let bit = match occasion {
+            Occasion::HostRequest => Events::HOST_REQUEST,
+            Occasion::NetworkChange => Events::NETWORK_CHANGE,
+        };
+        if !self.schedule.events.has(bit) {
+            if occasion == Occasion::HostRequest {
+                self.tell(Event::RequestRefused {
+                    why: "the polling rules of this card's operator do not allow polls on request",
+                });
+            }
+            return;
+        }
+        if let Some(exchange) = &mut self.exchange {
+            exchange.deadline = exchange.deadline.min(now.mono);
+        }
+        match occasion {
+            Occasion::HostRequest => {
+                self.due = now.mono;
+                self.wanted = true;
+            }
+            Occasion::NetworkChange => self.due_on_event(now),
+        }
+        self.time(now);
+    }
+
+    /// An event asks for a poll: now, but not sooner after the last one than the floor allows.
+    fn due_on_event(&mut self, now: Now) {
+        let earliest = self.last_poll.map_or(now.mono, |last| {
+            (last + self.schedule.floor()).max(now.mono)
+        });
+        self.due = self.due.min(earliest);
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.out.push_back(Action::Tell(event));
+    }
+
+    fn ask(&mut self, state: State, ask: Ask) {
+        self.state = state;
+        self.out.push_back(Action::Ask(ask));
+    }
+
+    fn save(&mut self, now: Now) {
+        self.memory.transport = self.route.transport(now.mono, now.wall);
+        self.out.push_back(Action::Save(self.memory.clone()));
+    }
+
+    /// Tells when the next poll is due.
+    fn announce(&mut self, now: Now) {
+        let left = self.due.saturating_sub(now.mono);
+        self.tell(Event::NextPoll {
+            in_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+        });
+    }
+
+    fn server_changed(&mut self, because: Because, lifetime: Option<u64>) {
+        let (to, via) = self.route.endpoint();
+        let to = to.to_owned();
+        self.tell(Event::ServerChanged {
+            to,
+            via,
+            because,
+            lifetime,
+        });
+    }
+
+    fn finish(&mut self, end: End) {
+        self.state = State::Over;
+        self.out.push_back(Action::Finish(end));
+    }
+
+    /// The card refused a command, or answered nonsense: an error that no answer of a server causes.
+    fn card_trouble(&mut self, command: Command, why: String, now: Now) {
+        self.tell(Event::CardFailed {
+            command: command.name(),
+            why: why.clone(),
+        });
+        if self.config.once.is_some() {
+            return self.finish(End::CardFailed {
+                command: command.name(),
+                why,
+            });
+        }
+        if let Some(exchange) = &mut self.exchange {
+            exchange.deadline = exchange.deadline.max(now.mono + CARD_RETRY);
+            self.state = State::Waiting;
+        } else {
+            self.due = now.mono + CARD_RETRY;
+            self.state = State::Idle;
+            self.announce(now);
+        }
+    }
+}

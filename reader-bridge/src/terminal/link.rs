@@ -1,0 +1,349 @@
+//! The way to the server: UDP, one socket and so one source port for each identity.
+//!
+//! Owns sockets, name look-ups, and what ICMP tells. Refuses to know what datagrams mean. A socket is
+//! connected, so the kernel drops what does not come from the server that was polled.
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket},
+    os::fd::{AsFd, BorrowedFd},
+    thread,
+};
+
+use protocol::identity::Uid;
+
+use super::mail::{Mail, Post};
+
+/// Two identities (the card's own and its recovery identity) at two addresses each: late answers to
+/// any of them are still welcome.
+const MAX_SOCKETS: usize = 4;
+/// A name is looked up anew for each exchange, and after so many polls of one that go unanswered.
+const POLLS_PER_LOOKUP: usize = 4;
+/// Longer than any response, so that one that is too long is seen to be.
+const BUFFER: usize = 2048;
+
+/// The sockets of one card.
+#[derive(Debug)]
+pub(super) struct Link {
+    post: Post,
+    sockets: VecDeque<Socket>,
+    server: Option<Server>,
+    /// A poll that waits for its server's addresses.
+    waiting: Option<Waiting>,
+}
+
+#[derive(Debug)]
+struct Socket {
+    identity: Uid,
+    to: SocketAddr,
+    socket: UdpSocket,
+}
+
+#[derive(Debug)]
+struct Server {
+    endpoint: String,
+    addresses: Vec<SocketAddr>,
+    polls: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    identity: Uid,
+    endpoint: String,
+    datagram: Vec<u8>,
+}
+
+impl Link {
+    /// No socket yet. Look-ups are delivered through `post`.
+    pub(super) fn new(post: Post) -> Self {
+        Self {
+            post,
+            sockets: VecDeque::new(),
+            server: None,
+            waiting: None,
+        }
+    }
+
+    /// Sends a poll, at once if the server's address is known, otherwise when it was looked up; a
+    /// later poll takes the place of one that still waits.
+    pub(super) fn send(
+        &mut self,
+        identity: Uid,
+        endpoint: &str,
+        datagram: Vec<u8>,
+    ) -> io::Result<()> {
+        if let Ok(address) = endpoint.parse() {
+            return self.send_to(identity, address, &datagram);
+        }
+        if let Some(address) = self.known(endpoint) {
+            return self.send_to(identity, address, &datagram);
+        }
+        let asked = self
+            .waiting
+            .as_ref()
+            .is_some_and(|waiting| waiting.endpoint == endpoint);
+        self.waiting = Some(Waiting {
+            identity,
+            endpoint: endpoint.to_owned(),
+            datagram,
+        });
+        if asked {
+            Ok(())
+        } else {
+            self.look_up(endpoint)
+        }
+    }
+
+    /// The server's addresses in turn, since the first may be the one that does not work.
+    fn known(&mut self, endpoint: &str) -> Option<SocketAddr> {
+        let server = self.server.as_mut()?;
+        if server.endpoint != endpoint || server.polls >= POLLS_PER_LOOKUP {
+            return None;
+        }
+        let address = server
+            .addresses
+            .get(server.polls % server.addresses.len().max(1))?;
+        server.polls += 1;
+        Some(*address)
+    }
+
+    /// In a thread of its own: getaddrinfo(3) takes as long as it likes.
+    fn look_up(&self, endpoint: &str) -> io::Result<()> {
+        let (post, endpoint) = (self.post.clone(), endpoint.to_owned());
+        thread::Builder::new()
+            .name("look-up".into())
+            .spawn(move || {
+                let addresses = addresses(&endpoint);
+                post.send(Mail::Resolved {
+                    endpoint,
+                    addresses,
+                });
+            })
+            .map(drop)
+    }
+
+    /// Takes a look-up's result, and sends the poll that waited for it.
+    pub(super) fn resolved(
+        &mut self,
+        endpoint: String,
+        addresses: io::Result<Vec<SocketAddr>>,
+    ) -> io::Result<()> {
+        let Some(waiting) = self.waiting.take_if(|waiting| waiting.endpoint == endpoint) else {
+            return Ok(());
+        };
+        self.server = Some(Server {
+            endpoint,
+            addresses: addresses?,
+            polls: 0,
+        });
+        match self.known(&waiting.endpoint) {
+            Some(address) => self.send_to(waiting.identity, address, &waiting.datagram),
+            None => Ok(()),
+        }
+    }
+
+    fn send_to(&mut self, identity: Uid, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        let socket = self.socket(identity, to)?;
+        match socket.send(datagram) {
+            // That was told of an earlier datagram; this one has not left yet.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => socket.send(datagram),
+            sent => sent,
+        }
+        .map(drop)
+    }
+
+    fn socket(&mut self, identity: Uid, to: SocketAddr) -> io::Result<&UdpSocket> {
+        let known = self
+            .sockets
+            .iter()
+            .position(|socket| socket.identity == identity && socket.to == to);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                self.sockets.truncate(MAX_SOCKETS - 1);
+                self.sockets.push_front(Socket {
+                    identity,
+                    to,
+                    socket: connected(to)?,
+                });
+                0
+            }
+        };
+        Ok(&self.sockets[at].socket)
+    }
+
+    /// The next datagram that has come, if any. `Err` tells of the way, for instance that nobody
+    /// listens there (ICMP); it ends nothing.
+    pub(super) fn receive(&mut self) -> Option<io::Result<Vec<u8>>> {
+        let mut buffer = [0; BUFFER];
+        for socket in &self.sockets {
+            match socket.socket.recv(&mut buffer) {
+                Ok(length) => return Some(Ok(buffer[..length].to_vec())),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        None
+    }
+
+    /// The exchange is over: its identities, and with them their source ports, are used up.
+    pub(super) fn close(&mut self) {
+        self.sockets.clear();
+        self.server = None;
+        self.waiting = None;
+    }
+
+    /// To be waited for.
+    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.sockets.iter().map(|socket| socket.socket.as_fd())
+    }
+}
+
+fn addresses(endpoint: &str) -> io::Result<Vec<SocketAddr>> {
+    let found: Vec<_> = endpoint.to_socket_addrs()?.collect();
+    if found.is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the name has no address",
+        ));
+    }
+    Ok(found)
+}
+
+fn connected(to: SocketAddr) -> io::Result<UdpSocket> {
+    let any = match to {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let socket = UdpSocket::bind(any)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(to)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::terminal::{mail::Mailbox, wait::wait};
+    use std::time::Duration;
+
+    fn server(address: &str) -> UdpSocket {
+        let server = UdpSocket::bind(address).unwrap();
+        server
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        server
+    }
+
+    fn await_datagram(link: &mut Link) -> io::Result<Vec<u8>> {
+        loop {
+            if let Some(received) = link.receive() {
+                return received;
+            }
+            wait(link.fds()).unwrap();
+        }
+    }
+
+    const A: Uid = Uid([1; 10]);
+    const B: Uid = Uid([2; 10]);
+
+    #[test]
+    fn each_identity_has_a_source_port_of_its_own_and_keeps_it_over_resends() {
+        let server = server("127.0.0.1:0");
+        let to = server.local_addr().unwrap().to_string();
+        let mut link = Link::new(Mailbox::new().unwrap().post());
+        let from = |link: &mut Link, identity| {
+            link.send(identity, &to, vec![0]).unwrap();
+            server.recv_from(&mut [0; 8]).unwrap().1
+        };
+        let first = from(&mut link, A);
+        assert_eq!(from(&mut link, A), first);
+        assert_ne!(from(&mut link, B), first);
+        assert_eq!(from(&mut link, A), first);
+    }
+
+    #[test]
+    fn only_the_polled_server_is_heard() {
+        let real = server("127.0.0.1:0");
+        let stranger = server("127.0.0.1:0");
+        let mut link = Link::new(Mailbox::new().unwrap().post());
+        link.send(A, &real.local_addr().unwrap().to_string(), vec![0])
+            .unwrap();
+        let (_, device) = real.recv_from(&mut [0; 8]).unwrap();
+        stranger.send_to(b"forged", device).unwrap();
+        real.send_to(b"real", device).unwrap();
+        assert_eq!(await_datagram(&mut link).unwrap(), b"real");
+        assert!(link.receive().is_none());
+    }
+
+    #[test]
+    fn a_server_that_is_down_ends_nothing() {
+        let down = server("127.0.0.1:0");
+        let address = down.local_addr().unwrap();
+        drop(down);
+        let mut link = Link::new(Mailbox::new().unwrap().post());
+        link.send(A, &address.to_string(), vec![1]).unwrap();
+        let error = await_datagram(&mut link).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        let up = server(&address.to_string());
+        link.send(A, &address.to_string(), vec![2]).unwrap();
+        let mut byte = [0; 8];
+        up.recv_from(&mut byte).unwrap();
+        assert_eq!(byte[0], 2);
+    }
+
+    #[test]
+    fn ipv6_servers_are_reached() {
+        let server = server("[::1]:0");
+        let mut link = Link::new(Mailbox::new().unwrap().post());
+        link.send(A, &server.local_addr().unwrap().to_string(), vec![7])
+            .unwrap();
+        server.recv_from(&mut [0; 8]).unwrap();
+    }
+
+    #[test]
+    fn a_name_is_looked_up_and_the_last_poll_leaves_then() {
+        let server = server("127.0.0.1:0");
+        let mailbox = Mailbox::new().unwrap();
+        let mut link = Link::new(mailbox.post());
+        let endpoint = format!("localhost:{}", server.local_addr().unwrap().port());
+        link.send(A, &endpoint, vec![1]).unwrap();
+        link.send(A, &endpoint, vec![2]).unwrap();
+        wait([mailbox.bell()]).unwrap();
+        for mail in mailbox.take() {
+            let Mail::Resolved {
+                endpoint,
+                addresses,
+            } = mail
+            else {
+                panic!("{mail:?}")
+            };
+            let mut addresses = addresses.unwrap();
+            // "localhost" may have an IPv6 address too, where this server does not listen.
+            addresses.retain(SocketAddr::is_ipv4);
+            link.resolved(endpoint, Ok(addresses)).unwrap();
+        }
+        let mut datagram = [0; 8];
+        server.recv_from(&mut datagram).unwrap();
+        assert_eq!(datagram[0], 2, "the poll that took the first one's place");
+    }
+
+    #[test]
+    fn a_name_without_an_address_is_told_of() {
+        let mailbox = Mailbox::new().unwrap();
+        let mut link = Link::new(mailbox.post());
+        link.send(A, "no-such-host.invalid:1", vec![1]).unwrap();
+        wait([mailbox.bell()]).unwrap();
+        for mail in mailbox.take() {
+            let Mail::Resolved {
+                endpoint,
+                addresses,
+            } = mail
+            else {
+                panic!("{mail:?}")
+            };
+            assert!(link.resolved(endpoint, addresses).is_err());
+        }
+    }
+}

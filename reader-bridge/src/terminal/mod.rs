@@ -1,0 +1,410 @@
+//! One card's terminal: runs a [`Session`] with a card port, UDP, a clock and a file.
+//!
+//! Owns the loop and its thread's sleep. Refuses to decide: it asks the session and does as told. One
+//! thread serves one card, so that no card's trouble is another's.
+
+mod clock;
+mod link;
+mod mail;
+pub mod store;
+mod wait;
+
+use std::{io, time::Duration};
+
+use crate::{
+    card::{CardError, CardPort, Wait},
+    report::Reporter,
+    secapp::{Card, SecApp, SecAppError},
+    session::{Action, Ask, Config, End, Event, Input, Memory, Occasion, Reply, Session},
+};
+use clock::Timer;
+use link::Link;
+pub use mail::{Mail, Mailbox, Post};
+use store::{CardFile, Loaded, Store, StoreError};
+
+/// How one terminal is set up.
+pub struct Setup {
+    /// What the session goes by.
+    pub config: Config,
+    /// Seed of all jitter.
+    pub seed: u64,
+    /// For how long a card is waited for; for ever if `None`.
+    pub card_wait: Option<Duration>,
+    /// Where cards are remembered.
+    pub store: Store,
+}
+
+/// Why a terminal ended without being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum TerminalError {
+    /// No card or no reader in the time given.
+    #[error("no card: {0}")]
+    NoCard(String),
+    /// The card cannot be used.
+    #[error(transparent)]
+    CardRefused(SecAppError),
+    /// The one exchange that was asked for failed.
+    #[error("{}", failed_once(.0))]
+    Once(End),
+    /// The card cannot be remembered.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What happens cannot be told.
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
+    /// The operating system failed.
+    #[error("{0}: {1}")]
+    System(&'static str, io::Error),
+}
+
+fn failed_once(end: &End) -> String {
+    match end {
+        End::Done => "done".into(),
+        End::NoAnswer { polls, to } => format!(
+            "no answer from {to} to {polls} polls; is a server there, and does it know this card? (--attempts and --timeout wait longer)"
+        ),
+        End::CardFailed { command, why } => format!("the card failed at {command}: {why}"),
+    }
+}
+
+/// A card's terminal.
+pub struct Terminal<'a> {
+    setup: Setup,
+    reporter: &'a dyn Reporter,
+    label: String,
+    secapp: SecApp,
+    mailbox: Mailbox,
+    link: Link,
+    timer: Timer,
+    /// The card that was there last, with its file.
+    known: Option<Known>,
+    stopping: bool,
+}
+
+struct Known {
+    name: String,
+    file: CardFile,
+    session: Session,
+}
+
+/// After trouble with a reader or card for which there is no event to wait for.
+const PORT_RETRY: Duration = Duration::from_secs(1);
+
+/// Whether the work with a card goes on.
+enum Step {
+    On,
+    CardLost { removed: bool },
+    Ended,
+}
+
+impl<'a> Terminal<'a> {
+    /// A terminal for the card in `port`, called `label` in reports.
+    pub fn new(
+        setup: Setup,
+        label: String,
+        port: Box<dyn CardPort>,
+        reporter: &'a dyn Reporter,
+    ) -> Result<Self, TerminalError> {
+        let system = |error| TerminalError::System("a terminal cannot be set up", error);
+        let mailbox = Mailbox::new().map_err(system)?;
+        Ok(Self {
+            link: Link::new(mailbox.post()),
+            timer: Timer::new().map_err(system)?,
+            setup,
+            reporter,
+            label,
+            secapp: SecApp::new(port),
+            mailbox,
+            known: None,
+            stopping: false,
+        })
+    }
+
+    /// A way to stop it, or to wake it for a poll.
+    pub fn post(&self) -> Post {
+        self.mailbox.post()
+    }
+
+    /// Runs until it is stopped, its one exchange is over, or it cannot go on.
+    pub fn run(&mut self) -> Result<(), TerminalError> {
+        let mut inserted = true;
+        while !self.stopping {
+            if self.open_card(&mut inserted)? {
+                match self.work(inserted)? {
+                    Step::Ended => break,
+                    Step::CardLost { removed } => inserted = removed,
+                    Step::On => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a card and takes up its session. `false`: look at what is new, and try again.
+    fn open_card(&mut self, inserted: &mut bool) -> Result<bool, TerminalError> {
+        let limit = if self.known.is_some() {
+            None
+        } else {
+            self.setup.card_wait
+        };
+        match self.look_for_card(limit) {
+            Ok(card) => self.take_up(&card).map(|()| true),
+            Err(SecAppError::Port(error)) => self.no_card(error, inserted).map(|()| false),
+            Err(refused) => {
+                self.tell(&Event::CardRefused {
+                    why: refused.to_string(),
+                })?;
+                *inserted = true;
+                if self.setup.config.once.is_some() {
+                    return Err(TerminalError::CardRefused(refused));
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// Looks once, tells what is missing, then waits.
+    fn look_for_card(&mut self, limit: Option<Duration>) -> Result<Card, SecAppError> {
+        let bell = self.mailbox.bell();
+        match self.secapp.open(&Wait::new(bell, Some(Duration::ZERO))) {
+            Err(SecAppError::Port(CardError::NoCard(why))) => {
+                // A reporter that fails will fail again where it can be told.
+                let _ = self
+                    .reporter
+                    .tell(&self.label, &Event::WaitingForCard { why });
+                self.secapp.open(&Wait::new(bell, limit))
+            }
+            other => other,
+        }
+    }
+
+    fn no_card(&mut self, error: CardError, inserted: &mut bool) -> Result<(), TerminalError> {
+        match error {
+            CardError::Interrupted => self.read_mail(),
+            CardError::NoCard(why) => Err(TerminalError::NoCard(why)),
+            other => {
+                *inserted = true;
+                self.tell(&Event::CardGone {
+                    why: other.to_string(),
+                })?;
+                self.secapp.port().release(false);
+                self.pause()
+            }
+        }
+    }
+
+    /// Waits a moment, or for mail.
+    fn pause(&mut self) -> Result<(), TerminalError> {
+        let failed = |error| TerminalError::System("cannot wait", error);
+        let now = clock::now().map_err(failed)?;
+        self.timer
+            .set(Some(now.mono + PORT_RETRY))
+            .map_err(failed)?;
+        wait::wait([self.timer.fd(), self.mailbox.bell()]).map_err(failed)?;
+        self.read_mail()
+    }
+
+    /// The session of this card: the one that was interrupted, or a new one from what is remembered.
+    fn take_up(&mut self, card: &Card) -> Result<(), TerminalError> {
+        let name = card.iccid_text();
+        if self.known.as_ref().is_none_or(|known| known.name != name) {
+            self.known = None;
+            self.link.close();
+            self.known = Some(self.remember(name)?);
+        }
+        let state = self
+            .known
+            .as_ref()
+            .map(|known| known.file.path().display().to_string());
+        self.tell(&Event::CardReady {
+            atr: card.atr.to_string(),
+            iccid: card.iccid_text(),
+            mode: card.mode.byte(),
+            state: state.unwrap_or_default(),
+        })
+    }
+
+    fn remember(&self, name: String) -> Result<Known, TerminalError> {
+        let file = self.setup.store.card(&name)?;
+        let memory = match file.load()? {
+            Loaded::Known(memory) => memory,
+            Loaded::New => Memory::default(),
+            Loaded::Damaged { kept, why } => {
+                let kept = kept.display().to_string();
+                self.tell(&Event::StateDamaged { kept, why })?;
+                Memory::default()
+            }
+        };
+        let now = clock::now().map_err(|error| TerminalError::System("no clock", error))?;
+        let session = Session::new(self.setup.config.clone(), memory, self.setup.seed, now);
+        Ok(Known {
+            name,
+            file,
+            session,
+        })
+    }
+
+    /// Runs the session until the card is lost or everything is over.
+    fn work(&mut self, inserted: bool) -> Result<Step, TerminalError> {
+        self.input(Input::CardReady { inserted })?;
+        loop {
+            match self.act()? {
+                Step::On => {}
+                step => return Ok(step),
+            }
+            if self.stopping {
+                return Ok(Step::Ended);
+            }
+            self.sleep()?;
+            self.read_mail()?;
+            if let Err(error) = self.secapp.port().check() {
+                return self.lost(&error);
+            }
+            match self.link.receive() {
+                Some(Ok(datagram)) => self.input(Input::Datagram(&datagram))?,
+                Some(Err(error)) => self.link_failed(&error)?,
+                None => self.input(Input::Time)?,
+            }
+        }
+    }
+
+    /// Does what the session wants done.
+    fn act(&mut self) -> Result<Step, TerminalError> {
+        let mut lost = None;
+        while let Some(action) = self
+            .known
+            .as_mut()
+            .and_then(|known| known.session.next_action())
+        {
+            match action {
+                Action::Ask(ask) => match self.ask(ask) {
+                    Ok(reply) => self.input(Input::Card(reply))?,
+                    Err(error) => lost = Some(self.lost(&error)?),
+                },
+                Action::Send {
+                    identity,
+                    to,
+                    datagram,
+                } => {
+                    if let Err(error) = self.link.send(identity, &to, datagram) {
+                        self.link_failed_to(to, &error)?;
+                    }
+                }
+                Action::Close => self.link.close(),
+                Action::Save(memory) => self.save(&memory)?,
+                Action::Tell(event) => self.tell(&event)?,
+                Action::Finish(End::Done) => return Ok(Step::Ended),
+                Action::Finish(end) => return Err(TerminalError::Once(end)),
+            }
+        }
+        Ok(lost.unwrap_or(Step::On))
+    }
+
+    /// Asks the card. An error means that the way to it broke, and what it did is not known.
+    fn ask(&mut self, ask: Ask) -> Result<Reply, CardError> {
+        let answer = match ask {
+            Ask::LastOutcome => self.secapp.last_outcome().map(Reply::Outcome),
+            Ask::Poll { after_silence } => self
+                .secapp
+                .get_uid(after_silence)
+                .map(|(poll, datagram)| Reply::Poll(poll, datagram)),
+            Ask::Process(response) => self
+                .secapp
+                .process_response(&response)
+                .map(|outcome| Reply::Outcome(Some(outcome))),
+        };
+        match answer {
+            Ok(reply) => Ok(reply),
+            Err(SecAppError::Port(error)) => Err(error),
+            Err(SecAppError::Refused { status, .. } | SecAppError::NoApplet(status)) => {
+                Ok(Reply::Refused(status))
+            }
+            Err(SecAppError::Nonsense { why, .. }) => Ok(Reply::Nonsense(why)),
+        }
+    }
+
+    /// The card is gone, or the way to it broke.
+    fn lost(&mut self, error: &CardError) -> Result<Step, TerminalError> {
+        self.tell(&Event::CardGone {
+            why: error.to_string(),
+        })?;
+        self.input(Input::CardGone)?;
+        let removed = matches!(error, CardError::Gone(_));
+        Ok(Step::CardLost { removed })
+    }
+
+    fn sleep(&self) -> Result<(), TerminalError> {
+        let failed = |error| TerminalError::System("cannot wait", error);
+        let deadline = self
+            .known
+            .as_ref()
+            .and_then(|known| known.session.deadline());
+        self.timer.set(deadline).map_err(failed)?;
+        let mut fds = vec![self.timer.fd(), self.mailbox.bell()];
+        fds.extend(self.link.fds());
+        fds.extend(self.secapp.removal());
+        wait::wait(fds).map_err(failed)
+    }
+
+    fn read_mail(&mut self) -> Result<(), TerminalError> {
+        for mail in self.mailbox.take() {
+            match mail {
+                Mail::Stop => self.stopping = true,
+                Mail::Wake(occasion) => self.wake(occasion)?,
+                Mail::Resolved {
+                    endpoint,
+                    addresses,
+                } => {
+                    let to = endpoint.clone();
+                    if let Err(error) = self.link.resolved(endpoint, addresses) {
+                        self.link_failed_to(to, &error)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn wake(&mut self, occasion: Occasion) -> Result<(), TerminalError> {
+        self.input(Input::Wake(occasion))
+    }
+
+    fn input(&mut self, input: Input<'_>) -> Result<(), TerminalError> {
+        let now = clock::now().map_err(|error| TerminalError::System("no clock", error))?;
+        if let Some(known) = &mut self.known {
+            known.session.handle(input, now);
+        }
+        Ok(())
+    }
+
+    fn save(&self, memory: &Memory) -> Result<(), TerminalError> {
+        match &self.known {
+            Some(known) => Ok(known.file.save(memory)?),
+            None => Ok(()),
+        }
+    }
+
+    fn link_failed(&self, error: &io::Error) -> Result<(), TerminalError> {
+        let to = self
+            .known
+            .as_ref()
+            .map(|known| known.session.server().to_owned());
+        self.link_failed_to(to.unwrap_or_default(), error)
+    }
+
+    fn link_failed_to(&self, to: String, error: &io::Error) -> Result<(), TerminalError> {
+        let why = match error.kind() {
+            io::ErrorKind::ConnectionRefused => {
+                "nobody listens on this port (ICMP port unreachable)".into()
+            }
+            _ => error.to_string(),
+        };
+        self.tell(&Event::LinkFailed { to, why })
+    }
+
+    fn tell(&self, event: &Event) -> Result<(), TerminalError> {
+        self.reporter
+            .tell(&self.label, event)
+            .map_err(TerminalError::Output)
+    }
+}
