@@ -1,4 +1,4 @@
-//! What the card's tests share: cards to test, and commands in hexadecimal.
+//! What the card's tests share: cards, servers, and commands in hexadecimal.
 
 use applet::{
     Card, Protocol,
@@ -6,41 +6,13 @@ use applet::{
     secapp::{FirstIdentity, Personalisation, personalise},
 };
 use protocol::{
-    identity::{Iccid, Mode},
+    chain::{Link, RecoveryLink},
+    identity::{Iccid, Mode, UidRand},
     key::Key,
 };
 
 /// Four modes, two key lengths, concealed or not.
 pub(crate) const MODES_AND_KEYS: usize = 16;
-
-pub(crate) const SELECT_SECAPP: &str = "00A4040008F04754534150500100";
-
-/// Makes cards.
-pub(crate) struct Bench;
-
-impl Bench {
-    /// A card as `secapp new` makes it, powered, SecApp selected. The ICCID is that of EF_ICCID.
-    pub(crate) fn card(iccid: &str, key: &str, mode: u8, first: FirstIdentity) -> Card {
-        let iccid = hex(iccid).try_into().expect("10 bytes");
-        let with = Personalisation {
-            iccid: Iccid::from_bytes(iccid).expect("an ICCID"),
-            key: Key::from_hex(key).expect("a key"),
-            mode: Mode::from_byte(mode).expect("a mode"),
-            first,
-        };
-        Self::on(Box::new(RamDevice::blank()), &with)
-    }
-
-    /// The same on a device of the test's own.
-    pub(crate) fn on(device: Box<dyn Device>, with: &Personalisation) -> Card {
-        let mut memory = Store::format(device, None).expect("a new memory");
-        personalise(&mut memory, with).expect("a new memory takes it");
-        let mut card = applet::card(memory, Protocol::T1).expect("a card");
-        card.power_on();
-        assert_eq!(status(&transmit(&mut card, SELECT_SECAPP)), 0x9000);
-        card
-    }
-}
 
 /// A subscription to test with.
 pub(crate) fn subscription(mode: u8) -> Personalisation {
@@ -49,6 +21,74 @@ pub(crate) fn subscription(mode: u8) -> Personalisation {
         key: Key::from_bytes(&[0x2B; 16]).expect("a key"),
         mode: Mode::from_byte(mode).expect("a mode"),
         first: FirstIdentity::Iccid,
+    }
+}
+
+/// The same as the vectors give it; the ICCID is that of EF_ICCID.
+pub(crate) fn subscription_of(
+    iccid: &str,
+    key: &str,
+    mode: u8,
+    first: FirstIdentity,
+) -> Personalisation {
+    let iccid = hex(iccid).try_into().expect("10 bytes");
+    Personalisation {
+        iccid: Iccid::from_bytes(iccid).expect("an ICCID"),
+        key: Key::from_hex(key).expect("a key"),
+        mode: Mode::from_byte(mode).expect("a mode"),
+        first,
+    }
+}
+
+/// A card as `secapp new` makes it, powered, SecApp selected.
+pub(crate) fn card(with: &Personalisation) -> Card {
+    card_on(Box::new(RamDevice::blank()), with, Protocol::T1)
+}
+
+/// The same under T=0.
+pub(crate) fn card_t0(with: &Personalisation) -> Card {
+    card_on(Box::new(RamDevice::blank()), with, Protocol::T0)
+}
+
+/// The same on a device of the test's own.
+pub(crate) fn card_on(device: Box<dyn Device>, with: &Personalisation, protocol: Protocol) -> Card {
+    let mut memory = Store::format(device, None).expect("a new memory");
+    personalise(&mut memory, with).expect("a new memory takes it");
+    power(applet::card(memory, protocol).expect("a card"))
+}
+
+fn power(mut card: Card) -> Card {
+    card.power_on();
+    assert_eq!(
+        status(&transmit(&mut card, "00A4040C08F047545341505001")),
+        0x9000
+    );
+    card
+}
+
+/// The server's side of one card, without its queue.
+pub(crate) struct Server {
+    pub(crate) link: Link,
+    pub(crate) recovery: RecoveryLink,
+}
+
+impl Server {
+    pub(crate) fn of(with: &Personalisation) -> Self {
+        Self {
+            link: Link::first(&with.key, with.uid_1(), with.mode),
+            recovery: RecoveryLink::first(&with.key, with.uid_1(), with.mode),
+        }
+    }
+
+    /// A response under the current identity; the seed is made of `rand`.
+    pub(crate) fn answer(&self, msg: &[u8], sent: u16, rand: u8) -> Vec<u8> {
+        let sealed = self.link.seal(msg, sent, UidRand([rand; 8]));
+        sealed.expect("a message that fits").as_bytes().to_vec()
+    }
+
+    /// What the server does when the card comes back under the child.
+    pub(crate) fn promote(&mut self, rand: u8) {
+        self.link = self.link.child(UidRand([rand; 8]));
     }
 }
 
@@ -77,16 +117,16 @@ pub(crate) fn poll(card: &mut Card, p1: u8) -> Vec<u8> {
     ok(&transmit(card, &format!("8040{p1:02X}0000")))
 }
 
+/// PROCESS-RESPONSE with Le, short or extended as the datagram wants it.
 pub(crate) fn process_response(card: &mut Card, datagram: &[u8]) -> Vec<u8> {
-    let mut apdu = if datagram.len() <= 255 {
-        let lc = datagram.len().to_be_bytes()[7];
-        vec![0x80, 0x42, 0, 0, lc]
-    } else {
-        let lc = datagram.len().to_be_bytes();
-        vec![0x80, 0x42, 0, 0, 0, lc[6], lc[7]]
+    let apdu = match u8::try_from(datagram.len()) {
+        Ok(lc) => [&[0x80, 0x42, 0, 0, lc], datagram, &[0]].concat(),
+        Err(_) => {
+            let lc = u16::try_from(datagram.len())
+                .expect("a command's data")
+                .to_be_bytes();
+            [&[0x80, 0x42, 0, 0, 0], &lc[..], datagram, &[0, 0]].concat()
+        }
     };
-    let extended = apdu.len() == 7;
-    apdu.extend_from_slice(datagram);
-    apdu.extend_from_slice(if extended { &[0, 0] } else { &[0] });
     card.transmit(&apdu).to_vec()
 }

@@ -2,8 +2,16 @@
 #![allow(
     clippy::expect_used,
     clippy::panic,
-    reason = "in a test's helpers a failure is a panic that names it"
+    clippy::print_stdout,
+    reason = "in a test's helpers a failure is a panic that names it; the sweeps print what they counted"
 )]
 
+mod commands;
 mod common;
+mod damage;
+mod devices;
+mod exchange;
+mod files;
+mod power;
+mod reader;
 mod vectors;

@@ -1,6 +1,8 @@
 //! The card against the wire format's vectors: polls, responses, recovery, refusals, sessions.
 
-use crate::common::{Bench, MODES_AND_KEYS, hex, ok, poll, status, transmit};
+use crate::common::{
+    MODES_AND_KEYS, card, hex, ok, poll, process_response, status, subscription_of, transmit,
+};
 use applet::{Card, secapp::FirstIdentity};
 use protocol::card::{Flags, Outcome, Statistics};
 use serde_json::Value;
@@ -30,7 +32,12 @@ fn card_of(case: &Value) -> Card {
         FirstIdentity::Uid(protocol::identity::Uid::from_hex(text(case, "uid1")).expect("uid1"))
     };
     let mode = u8::try_from(number(case, "mode")).expect("a byte");
-    Bench::card(text(case, "iccid"), text(case, "key"), mode, first)
+    card(&subscription_of(
+        text(case, "iccid"),
+        text(case, "key"),
+        mode,
+        first,
+    ))
 }
 
 /// Resends until the card's count is that of the vector.
@@ -43,10 +50,7 @@ fn poll_at(card: &mut Card, resends: u64) -> Vec<u8> {
 }
 
 fn answer(card: &mut Card, step: &Value) -> Outcome {
-    let e1 = ok(&crate::common::process_response(
-        card,
-        &hex(text(step, "response")),
-    ));
+    let e1 = ok(&process_response(card, &hex(text(step, "response"))));
     let outcome = Outcome::decode(&e1).expect("an outcome");
     assert_eq!(outcome.msg, hex(text(step, "msg")));
     assert_eq!(u64::from(outcome.sent), number(step, "sent"));
@@ -93,7 +97,7 @@ fn refusals_are_exact(card: &mut Card, case: &Value) {
     );
     for wrong in refused["cases"].as_array().expect("cases") {
         let response = hex(text(wrong, "response"));
-        let answer = crate::common::process_response(card, &response);
+        let answer = process_response(card, &response);
         match text(wrong, "status") {
             "accepted, flag bit 0" => {
                 let outcome = Outcome::decode(&ok(&answer)).expect("an outcome");

@@ -1,0 +1,161 @@
+//! Images that were damaged: a clear error, or the last committed state; never an older one, never a panic.
+
+use applet::nvm::{NvmError, Store, WrapKey};
+use protocol::key::Key;
+
+use crate::{
+    common::{card_on, poll, subscription},
+    devices::Shared,
+};
+
+/// A card's image after some commits, and how many they were.
+fn image() -> (Vec<u8>, u64) {
+    let memory = Shared::blank();
+    let mut card = card_on(
+        Box::new(memory.clone()),
+        &subscription(3),
+        applet::Protocol::T1,
+    );
+    for _ in 0..3 {
+        poll(&mut card, 1);
+    }
+    (memory.bytes(), card.examination().commits)
+}
+
+fn open(bytes: &[u8], wrap: Option<WrapKey>) -> Result<Store, NvmError> {
+    Store::open(Box::new(Shared::of(bytes.to_vec())), wrap)
+}
+
+fn wrap_key(byte: u8) -> WrapKey {
+    WrapKey::new(&Key::from_bytes(&[byte; 32]).expect("a key"))
+}
+
+#[test]
+fn a_flipped_byte_is_an_error_or_costs_nothing() {
+    let (mut bytes, commits) = image();
+    let mut errors = 0;
+    for at in 0..bytes.len() {
+        for flip in [0x01, 0xFF] {
+            bytes[at] ^= flip;
+            match open(&bytes, None) {
+                Ok(store) => assert_eq!(
+                    store.examination().commits,
+                    commits,
+                    "an older state at offset {at}"
+                ),
+                Err(error) => {
+                    assert!(!error.to_string().is_empty());
+                    errors += 1;
+                }
+            }
+            bytes[at] ^= flip;
+        }
+    }
+    assert!(
+        errors > 500,
+        "the header and the last state are protected: {errors}"
+    );
+}
+
+#[test]
+fn a_flip_in_the_last_state_is_told_as_damage() {
+    let (mut bytes, commits) = image();
+    let slot = if commits.is_multiple_of(2) {
+        12_288
+    } else {
+        28_672
+    };
+    bytes[slot + 512 + 20] ^= 1;
+    match open(&bytes, None).err() {
+        Some(NvmError::Damaged { committed, .. }) => assert_eq!(committed, commits),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_image_of_another_length_is_refused() {
+    let (bytes, _) = image();
+    for len in 0..bytes.len() {
+        assert!(open(&bytes[..len], None).is_err(), "{len} bytes");
+    }
+    let longer = [&bytes[..], &[0]].concat();
+    assert!(matches!(open(&longer, None), Err(NvmError::Length(45_057))));
+}
+
+#[test]
+fn other_files_and_other_versions_are_told_apart() {
+    let (mut bytes, _) = image();
+    assert!(matches!(
+        open(&[0; 45_056], None),
+        Err(NvmError::NotAnImage)
+    ));
+    assert!(matches!(
+        open(b"#!/bin/sh", None),
+        Err(NvmError::NotAnImage)
+    ));
+    bytes[9] = 2;
+    assert!(
+        matches!(open(&bytes, None), Err(NvmError::Header)),
+        "a flip is no version"
+    );
+    let crc = crc32fast::hash(&bytes[..16]).to_be_bytes();
+    bytes[16..20].copy_from_slice(&crc);
+    assert!(matches!(open(&bytes, None), Err(NvmError::Version(2))));
+}
+
+#[test]
+fn a_wrapped_image_opens_under_its_own_key_only_and_holds_no_secret_in_clear() {
+    let memory = Shared::blank();
+    let with = subscription(3);
+    let mut store = Store::format(Box::new(memory.clone()), Some(wrap_key(1))).expect("a memory");
+    applet::secapp::personalise(&mut store, &with).expect("it takes it");
+    drop(store);
+    let bytes = memory.bytes();
+    assert!(open(&bytes, Some(wrap_key(1))).is_ok());
+    assert!(matches!(
+        open(&bytes, Some(wrap_key(2))),
+        Err(NvmError::WrongKey)
+    ));
+    assert!(matches!(open(&bytes, None), Err(NvmError::KeyNeeded)));
+    let uid = with.uid_1().0;
+    assert!(!bytes.windows(uid.len()).any(|window| window == uid));
+    let (plain, _) = image();
+    assert!(
+        plain.windows(uid.len()).any(|window| window == uid),
+        "which the other one shows"
+    );
+    assert!(matches!(
+        open(&plain, Some(wrap_key(1))),
+        Err(NvmError::KeyNotNeeded)
+    ));
+}
+
+#[test]
+fn k_is_on_no_image() {
+    let (bytes, _) = image();
+    assert!(!bytes.windows(16).any(|window| window == [0x2B; 16]));
+}
+
+/// Images of every format version are opened for ever.
+#[test]
+fn the_sample_of_version_1_opens() {
+    let bytes = include_bytes!("../samples/card-v1.bin");
+    let mut store = open(bytes, None).expect("an image of version 1");
+    let (_, state) = applet::secapp::inspect(&mut store);
+    let (profile, chain) = state.expect("a personalised card");
+    assert_eq!(profile.iccid.to_string(), "8988374172470184089");
+    assert_eq!(
+        (
+            chain.resends,
+            chain.statistics.accepted,
+            chain.statistics.last_message
+        ),
+        (2, 1, 7)
+    );
+    assert!(
+        store
+            .examination()
+            .applications
+            .contains(&applet::secapp::aid())
+    );
+}
