@@ -30,13 +30,13 @@ pub enum Fate {
 
 /// One datagram's passage.
 #[derive(Clone, Copy, Debug)]
-pub struct Passage {
+pub struct Passage<'a> {
     /// Which way it went.
     pub direction: Direction,
     /// Its number among those of its direction, from 1.
     pub number: u64,
-    /// Its length in bytes.
-    pub length: usize,
+    /// Its bytes.
+    pub datagram: &'a [u8],
     /// What became of it.
     pub fate: Fate,
 }
@@ -93,7 +93,7 @@ impl LossyRelay {
         listen: SocketAddr,
         server: SocketAddr,
         plan: Plan,
-        report: impl FnMut(Passage) + Send + 'static,
+        report: impl FnMut(Passage<'_>) + Send + 'static,
     ) -> io::Result<Self> {
         let socket = UdpSocket::bind(listen)?;
         let address = socket.local_addr()?;
@@ -163,7 +163,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    fn enter(&self, passage: Passage) {
+    fn enter(&self, passage: Passage<'_>) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = match passage.direction {
             Direction::Up => &mut counts.up,

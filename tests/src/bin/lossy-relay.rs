@@ -38,6 +38,9 @@ struct Arguments {
     /// What --percent chooses by.
     #[arg(long, default_value_t = 1, requires = "percent")]
     seed: u64,
+    /// Print each datagram's bytes too, in hexadecimal.
+    #[arg(long)]
+    hex: bool,
 }
 
 fn main() -> ExitCode {
@@ -54,10 +57,10 @@ fn main() -> ExitCode {
 fn relay(arguments: Arguments) -> io::Result<()> {
     // Before anything is printed, so that a reader of the first line may already end us.
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let (listen, to) = (arguments.listen, arguments.to);
-    let relay = LossyRelay::bind(listen, to, plan(arguments)?, |passage| {
+    let (listen, to, hex) = (arguments.listen, arguments.to, arguments.hex);
+    let relay = LossyRelay::bind(listen, to, plan(arguments)?, move |passage| {
         // A reader that went away does not stop the relay.
-        let _ = say(&line(passage));
+        let _ = say(&line(passage, hex));
     })?;
     say(&format!("listening on {}", relay.address()))?;
     signals.forever().next();
@@ -79,7 +82,7 @@ fn plan(arguments: Arguments) -> io::Result<Plan> {
     }
 }
 
-fn line(passage: Passage) -> String {
+fn line(passage: Passage<'_>, hex: bool) -> String {
     let direction = match passage.direction {
         Direction::Up => "up",
         Direction::Down => "down",
@@ -89,9 +92,15 @@ fn line(passage: Passage) -> String {
         Fate::Dropped => "dropped",
         Fate::Refused => "refused",
     };
+    let length = passage.datagram.len();
+    let bytes = if hex {
+        format!(": {}", hex::encode(passage.datagram))
+    } else {
+        String::new()
+    };
     format!(
-        "{direction} {} {fate} {} bytes",
-        passage.number, passage.length
+        "{direction} {} {fate} {length} bytes{bytes}",
+        passage.number
     )
 }
 

@@ -34,7 +34,7 @@ struct Client {
     back: UdpSocket,
 }
 
-impl<R: FnMut(Passage)> Relay<R> {
+impl<R: FnMut(Passage<'_>)> Relay<R> {
     pub(super) fn new(
         front: UdpSocket,
         server: SocketAddr,
@@ -80,11 +80,11 @@ impl<R: FnMut(Passage)> Relay<R> {
 
     fn take_up(&mut self, buffer: &mut [u8]) {
         while let Ok((length, from)) = self.front.recv_from(buffer) {
+            let datagram = buffer.get(..length).unwrap_or_default();
             let fate = self.decide(Direction::Up, |relay| {
-                let back = relay.back_of(from)?;
-                send_on(back, buffer.get(..length)?).ok()
+                send_on(relay.back_of(from)?, datagram).ok()
             });
-            self.enter(Direction::Up, length, fate);
+            self.enter(Direction::Up, datagram, fate);
         }
     }
 
@@ -100,10 +100,11 @@ impl<R: FnMut(Passage)> Relay<R> {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
                 Err(_) => return,
             };
+            let datagram = buffer.get(..length).unwrap_or_default();
             let fate = self.decide(Direction::Down, |relay| {
-                relay.front.send_to(buffer.get(..length)?, to).ok()
+                relay.front.send_to(datagram, to).ok()
             });
-            self.enter(Direction::Down, length, fate);
+            self.enter(Direction::Down, datagram, fate);
         }
     }
 
@@ -120,11 +121,11 @@ impl<R: FnMut(Passage)> Relay<R> {
         send(self).map_or(Fate::Refused, |_| Fate::Passed)
     }
 
-    fn enter(&mut self, direction: Direction, length: usize, fate: Fate) {
+    fn enter(&mut self, direction: Direction, datagram: &[u8], fate: Fate) {
         let passage = Passage {
             direction,
             number: self.sent[slot(direction)],
-            length,
+            datagram,
             fate,
         };
         (self.report)(passage);

@@ -1,0 +1,17 @@
+//! The journey over real parts: card → reader → terminal → link → server, and back.
+//!
+//! Owns the promises that only real processes can keep. `parts` starts them; every other module is about one
+//! kind of promise. What the bytes mean, the tests ask the `protocol` crate.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests: a failure is a panic"
+)]
+
+mod parts;
+
+mod bad_input;
+mod crashes;
+mod operator;
+mod reader;
