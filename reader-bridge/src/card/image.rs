@@ -9,6 +9,7 @@ use super::{Atr, CardError, CardPort, Held, Transport, Wait};
 
 /// An emulated card, always in its reader.
 pub struct ImagePort {
+    place: String,
     card: Card,
     transport: Transport,
     /// It was refused, and no other card will ever be here.
@@ -16,9 +17,11 @@ pub struct ImagePort {
 }
 
 impl ImagePort {
-    /// The card in its reader, without power. `protocol` decides how long answers are fetched.
-    pub fn new(card: Card, protocol: Protocol) -> Self {
+    /// The card in its reader, without power. `place` is what it is called, `protocol` decides how
+    /// long answers are fetched.
+    pub fn new(card: Card, protocol: Protocol, place: String) -> Self {
         Self {
+            place,
             card,
             transport: match protocol {
                 Protocol::T0 => Transport::T0,
@@ -30,6 +33,10 @@ impl ImagePort {
 }
 
 impl CardPort for ImagePort {
+    fn place(&self) -> String {
+        self.place.clone()
+    }
+
     fn connect(&mut self, wait: &Wait<'_>) -> Result<Atr, CardError> {
         if self.refused {
             return Err(

@@ -121,9 +121,11 @@ impl CardError {
 
 /// A place for one card at a time.
 pub trait CardPort: Send {
-    /// Waits for a card as long as `wait` allows, and gives it power.
-    ///
-    /// A card that is already there is reset, so that what follows starts from a known state.
+    /// Where the card is, in the words of `--card`.
+    fn place(&self) -> String;
+
+    /// Waits for a card as long as `wait` allows, and gives it power. What the card kept in RAM may
+    /// be lost: a card that is not shared with other programs is reset.
     fn connect(&mut self, wait: &Wait<'_>) -> Result<Atr, CardError>;
 
     /// Takes the card for a sequence of commands that nobody else may come between.

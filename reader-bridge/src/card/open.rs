@@ -34,12 +34,12 @@ pub fn open(spec: &CardSpec, options: Options) -> Result<Box<dyn CardPort>, Open
             let port = VpcdPort::listen(*port)?;
             Box::new(port.with_command_timeout(options.command_timeout))
         }
-        CardSpec::Image(file) => Box::new(image(file, options.image_key)?),
+        CardSpec::Image(file) => Box::new(image(file, options.image_key, spec.to_string())?),
     })
 }
 
-fn image(file: &Path, key: Option<WrapKey>) -> Result<ImagePort, InsertError> {
+fn image(file: &Path, key: Option<WrapKey>, place: String) -> Result<ImagePort, InsertError> {
     let protocol = Protocol::T1;
     let card = applet::open_image(file, key, protocol)?;
-    Ok(ImagePort::new(card, protocol))
+    Ok(ImagePort::new(card, protocol, place))
 }

@@ -11,7 +11,8 @@ pub enum CardSpec {
     AnyReader,
     /// `pcsc:NAME`: the card in the reader of this name.
     Reader(String),
-    /// `vpcd:PORT`: the bridge is the virtual reader, and a virtual card connects to this TCP port.
+    /// `vpcd:PORT`: the bridge is the virtual reader, and a virtual card connects to this TCP port; 0
+    /// is any that is free.
     Vpcd(u16),
     /// `image:FILE`: an emulated card in this process.
     Image(PathBuf),
@@ -27,7 +28,7 @@ pub enum CardSpecError {
     #[error("{0}: needs {1} after it")]
     Empty(&'static str, &'static str),
     /// Not a port number.
-    #[error("{0:?} is not a TCP port; vpcd takes a number from 1 to 65535, for example vpcd:35963")]
+    #[error("{0:?} is not a TCP port; vpcd takes a number up to 65535, for example vpcd:35963")]
     Port(String),
 }
 
@@ -43,8 +44,8 @@ impl FromStr for CardSpec {
             ("pcsc", Some("")) => Err(CardSpecError::Empty("pcsc:", "a reader's name")),
             ("pcsc", Some(name)) => Ok(Self::Reader(name.to_owned())),
             ("vpcd", Some(port)) => match port.parse() {
-                Ok(port) if port > 0 => Ok(Self::Vpcd(port)),
-                _ => Err(CardSpecError::Port(port.to_owned())),
+                Ok(port) => Ok(Self::Vpcd(port)),
+                Err(_) => Err(CardSpecError::Port(port.to_owned())),
             },
             ("vpcd", None) => Err(CardSpecError::Empty("vpcd", ":PORT")),
             ("image", Some("") | None) => Err(CardSpecError::Empty("image", ":FILE")),
@@ -87,8 +88,8 @@ mod tests {
             ("usb", "use pcsc"),
             ("pcsc:", "a reader's name"),
             ("vpcd", ":PORT"),
-            ("vpcd:0", "1 to 65535"),
-            ("vpcd:70000", "1 to 65535"),
+            ("vpcd:70000", "up to 65535"),
+            ("vpcd:card", "up to 65535"),
             ("image", ":FILE"),
         ] {
             let error = text.parse::<CardSpec>().unwrap_err().to_string();

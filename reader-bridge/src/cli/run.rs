@@ -122,7 +122,7 @@ impl Run {
         let port = card::open(&self.card, options)?;
         let form = if self.json { Form::Json } else { Form::Text };
         let reporter = Lines::new(form, io::stdout());
-        let terminal = Terminal::new(setup, self.card.to_string(), port, &reporter)?;
+        let terminal = Terminal::new(setup, port, &reporter)?;
         self.until_the_end(terminal, &reporter)
     }
 
@@ -139,7 +139,7 @@ impl Run {
             (Ok(()), Some(signal)) => format!("signal {signal}"),
             (Ok(()), None) => "done".into(),
         };
-        let told = reporter.tell(&self.card.to_string(), &Event::Stopped { why });
+        let told = reporter.tell(terminal.label(), &Event::Stopped { why });
         ended?;
         told.map_err(|error| Failure::Terminal(TerminalError::Output(error)))?;
         let code = received.signal().filter(|_| self.once).unwrap_or_default();

@@ -98,10 +98,9 @@ enum Step {
 }
 
 impl<'a> Terminal<'a> {
-    /// A terminal for the card in `port`, called `label` in reports.
+    /// A terminal for the card in `port`.
     pub fn new(
         setup: Setup,
-        label: String,
         port: Box<dyn CardPort>,
         reporter: &'a dyn Reporter,
     ) -> Result<Self, TerminalError> {
@@ -112,7 +111,7 @@ impl<'a> Terminal<'a> {
             timer: Timer::new().map_err(system)?,
             setup,
             reporter,
-            label,
+            label: port.place(),
             secapp: SecApp::new(port),
             mailbox,
             known: None,
@@ -123,6 +122,11 @@ impl<'a> Terminal<'a> {
     /// A way to stop it, or to wake it for a poll.
     pub fn post(&self) -> Post {
         self.mailbox.post()
+    }
+
+    /// Where its card is, as its events call it.
+    pub fn label(&self) -> &str {
+        &self.label
     }
 
     /// Runs until it is stopped, its one exchange is over, or it cannot go on.

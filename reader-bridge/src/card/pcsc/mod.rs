@@ -10,7 +10,7 @@ use std::{ffi::CString, os::fd::BorrowedFd, time::Duration};
 
 use pcsc::{Context, Error, Protocol, Protocols, Scope, ShareMode, Transaction};
 
-use super::{Atr, CardError, CardPort, Held, Transport, Wait};
+use super::{Atr, CardError, CardPort, CardSpec, Held, Transport, Wait};
 use failure::{card_error, no_service};
 use watch::{Seen, Snapshot, Watch};
 
@@ -122,6 +122,14 @@ impl PcscPort {
 }
 
 impl CardPort for PcscPort {
+    fn place(&self) -> String {
+        let spec = self
+            .name
+            .clone()
+            .map_or(CardSpec::AnyReader, CardSpec::Reader);
+        spec.to_string()
+    }
+
     fn connect(&mut self, wait: &Wait<'_>) -> Result<Atr, CardError> {
         self.card = None;
         loop {

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Atr, CardError, CardPort, Held, Wait};
+use super::{Atr, CardError, CardPort, CardSpec, Held, Wait};
 use frame::Control;
 
 /// How long a card may take for one command, unless told otherwise.
@@ -111,6 +111,10 @@ impl VpcdPort {
 }
 
 impl CardPort for VpcdPort {
+    fn place(&self) -> String {
+        CardSpec::Vpcd(self.port().unwrap_or_default()).to_string()
+    }
+
     fn connect(&mut self, wait: &Wait<'_>) -> Result<Atr, CardError> {
         if let Some(mut card) = self.card.take()
             && card.stay_quiet().is_ok()
