@@ -33,8 +33,10 @@ pub mod aid;
 pub mod apdu;
 pub mod entropy;
 pub mod image;
+pub mod manager;
 pub mod nvm;
 pub mod runtime;
+pub mod scp03;
 pub mod secapp;
 pub mod vpcd;
 
@@ -47,12 +49,12 @@ use nvm::{Device, Store, TearHandle, TearingDevice, WrapKey};
 
 /// The applications of every card, in the order in which partial names find them.
 pub fn applications() -> Vec<runtime::Application> {
-    vec![secapp::application()]
+    vec![secapp::application(), manager::application()]
 }
 
 /// A card with the usual applications on this memory, powered off.
 pub fn card(memory: Store, protocol: Protocol) -> Result<Card, OpenError> {
-    Card::with_store(
+    Card::open(
         memory,
         &applications(),
         Box::new(entropy::OsEntropy),

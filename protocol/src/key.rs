@@ -94,7 +94,7 @@ impl Key {
     }
 
     /// A key of the given length, its bytes written by `fill`.
-    pub(crate) fn filled(length: KeyLength, fill: impl FnOnce(&mut [u8])) -> Self {
+    pub fn filled(length: KeyLength, fill: impl FnOnce(&mut [u8])) -> Self {
         let mut key = Self {
             bytes: [0; 32],
             length,

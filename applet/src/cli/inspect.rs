@@ -8,7 +8,8 @@ use std::{
 use applet::{
     image::{self, Image},
     nvm::{BODY_CAPACITY, Examination, Finding, PAGE, Slot, Store, VERSION, Wear},
-    secapp::{self, Chain, LifeCycle, Profile},
+    runtime::LifeCycle,
+    secapp::{self, Chain, Profile},
 };
 use clap::{Args, ValueHint};
 
@@ -94,10 +95,10 @@ fn counts(pages: &[u32]) -> String {
 
 fn show_secapp(out: &mut dyn Write, life_cycle: Option<LifeCycle>) -> io::Result<()> {
     let state = match life_cycle {
-        Some(LifeCycle::Installed) => "INSTALLED: without identity",
-        Some(LifeCycle::Personalised) => "PERSONALISED",
-        Some(LifeCycle::Blocked) => "BLOCKED",
         None => "not on this card",
+        Some(state) if state.is_locked() => "BLOCKED",
+        Some(LifeCycle::PERSONALISED) => "PERSONALISED",
+        Some(_) => "INSTALLED: without identity",
     };
     row(out, "SecApp", &state)
 }

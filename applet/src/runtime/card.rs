@@ -1,17 +1,21 @@
 //! The card as its contacts see it: power, reset, a command in, an answer out.
 
-use protocol::card::{StatusWord, ins};
+use std::{mem, time::Duration};
+
+use protocol::card::StatusWord;
 
 use super::{
-    Applet, Form,
-    channels::{Channels, Managed},
+    Applet,
+    channels::{self, Channels},
     env::{Env, Outgoing},
+    life_cycle::LifeCycle,
+    security::Secure,
     transfer::{Chain, Held},
 };
 use crate::{
-    aid::{self, Aid},
-    apdu::{Class, Command, Messaging},
-    nvm::{Device, Examination, NvmError, Store, TransactionError, WrapKey},
+    aid::Aid,
+    manager,
+    nvm::{Examination, NvmError, Store, TransactionError},
 };
 
 /// The transmission protocol, which decides how long answers are fetched (ISO/IEC 7816-3:2006, 12).
@@ -42,6 +46,8 @@ pub struct Application {
     pub aid: Aid,
     /// Makes it as it is after a reset.
     pub make: fn() -> Box<dyn Applet>,
+    /// Whether it is selected on channel 0 after a reset, and by an empty name.
+    pub default_selected: bool,
 }
 
 /// Why a card cannot be brought to life.
@@ -62,40 +68,33 @@ pub enum OpenError {
 
 /// A card: applications, channels, memory.
 pub struct Card {
-    protocol: Protocol,
-    store: Store,
-    registry: Vec<Registered>,
-    channels: Channels,
-    chain: Chain,
-    held: Held,
+    pub(super) protocol: Protocol,
+    pub(super) store: Store,
+    pub(super) registry: Vec<Registered>,
+    names: Vec<(Aid, usize)>,
+    /// Place of the card manager's objects.
+    pub(super) domain: usize,
+    pub(super) channels: Channels,
+    pub(super) secure: [Secure; channels::COUNT],
+    pub(super) chain: Chain,
+    pub(super) held: Held,
     entropy: Box<dyn Entropy>,
     fault: Option<TransactionError>,
+    delay: Duration,
     powered: bool,
-    answer: Vec<u8>,
+    pub(super) answer: Vec<u8>,
 }
 
-struct Registered {
-    application: Application,
-    instance: Box<dyn Applet>,
-    space: usize,
+pub(super) struct Registered {
+    pub(super) application: Application,
+    pub(super) instance: Box<dyn Applet>,
+    pub(super) space: usize,
 }
 
 impl Card {
-    /// Brings the card on this device to life, powered off; applications that it has not seen before are
-    /// installed.
+    /// Brings the card of this memory to life, powered off; applications that it has not seen before are installed.
+    /// Partial names find them in the order given.
     pub fn open(
-        device: Box<dyn Device>,
-        wrap: Option<WrapKey>,
-        applications: &[Application],
-        entropy: Box<dyn Entropy>,
-        protocol: Protocol,
-    ) -> Result<Self, OpenError> {
-        let store = Store::open(device, wrap)?;
-        Self::with_store(store, applications, entropy, protocol)
-    }
-
-    /// The same for a memory that is open already.
-    pub fn with_store(
         mut store: Store,
         applications: &[Application],
         entropy: Box<dyn Entropy>,
@@ -106,16 +105,23 @@ impl Card {
             instance: (application.make)(),
             space: store.space(&application.aid),
         });
-        let registry = registry.collect();
+        let registry: Vec<_> = registry.collect();
+        let names = registry
+            .iter()
+            .map(|known| (known.application.aid, known.space));
         let mut card = Self {
             protocol,
+            names: names.collect(),
+            domain: store.space(&manager::aid()),
             store,
             registry,
             channels: Channels::new(None),
+            secure: Default::default(),
             chain: Chain::default(),
             held: Held::default(),
             entropy,
             fault: None,
+            delay: Duration::ZERO,
             powered: false,
             answer: Vec::with_capacity(300),
         };
@@ -130,6 +136,7 @@ impl Card {
             }
             let done = self.lend(place, 0, |applet, env| {
                 env.begin()?;
+                env.set_life_cycle(LifeCycle::INSTALLED)?;
                 applet.install(env)?;
                 env.commit()
             });
@@ -164,9 +171,11 @@ impl Card {
         self.reset()
     }
 
-    /// Warm reset: RAM is cleared, channel 0 is the only one open.
+    /// Warm reset: RAM is cleared, channel 0 is the only one open, with the default-selected application.
     pub fn reset(&mut self) -> &'static [u8] {
         self.power_off();
+        let default = self.default_selected();
+        self.channels = Channels::new(default);
         self.powered = true;
         self.atr()
     }
@@ -175,8 +184,10 @@ impl Card {
     pub fn power_off(&mut self) {
         self.store.abandon();
         self.channels = Channels::new(None);
+        self.secure = Default::default();
         self.chain.reset();
         self.held.clear();
+        self.delay = Duration::ZERO;
         for registered in &mut self.registry {
             registered.instance = (registered.application.make)();
         }
@@ -191,7 +202,12 @@ impl Card {
     /// Answers a command APDU: data, if any, and the two bytes of the status word.
     pub fn transmit(&mut self, apdu: &[u8]) -> &[u8] {
         self.answer.clear();
-        let status = self.run(apdu).unwrap_or_else(|refusal| {
+        let done = if self.powered {
+            self.run(apdu)
+        } else {
+            Err(NO_POWER)
+        };
+        let status = done.unwrap_or_else(|refusal| {
             self.answer.clear();
             refusal
         });
@@ -204,123 +220,19 @@ impl Card {
         self.fault.take()
     }
 
+    /// How long the card wants the last answer to wait before it is handed out: not at all, unless somebody has been
+    /// guessing keys.
+    pub fn take_delay(&mut self) -> Duration {
+        mem::take(&mut self.delay)
+    }
+
     /// What is to be known of the card's memory.
     pub fn examination(&self) -> Examination {
         self.store.examination()
     }
 
-    fn run(&mut self, apdu: &[u8]) -> Result<StatusWord, StatusWord> {
-        if !self.powered {
-            return Err(StatusWord(0x6F00));
-        }
-        let cla = *apdu.first().ok_or(StatusWord::WRONG_LENGTH)?;
-        let class = Class::decode(cla).ok_or(StatusWord::CLASS)?;
-        self.channels.get(class.channel)?;
-        let command = Command::parse(apdu)?;
-        if command.extended && self.protocol == Protocol::T0 {
-            return Err(StatusWord::WRONG_LENGTH);
-        }
-        self.chain.check(&command)?;
-        if command.class.messaging != Messaging::None {
-            return Err(StatusWord::SECURE_MESSAGING);
-        }
-        if !command.class.proprietary && command.ins == ins::GET_RESPONSE {
-            return self.get_response(&command);
-        }
-        self.held.clear();
-        let form = self.form(&command)?;
-        if command.class.chained {
-            return self.chain_link(&command, form);
-        }
-        let chained = self.chain.finish(command.data);
-        let whole = Command {
-            data: chained.as_ref().map_or(command.data, |data| data),
-            ..command
-        };
-        self.execute(&whole, form)
-    }
-
-    fn get_response(&mut self, command: &Command<'_>) -> Result<StatusWord, StatusWord> {
-        if command.class.chained {
-            return Err(StatusWord::CHAINING);
-        }
-        if command.p1p2() != 0 {
-            return Err(StatusWord::WRONG_P1P2);
-        }
-        if !command.data.is_empty() {
-            return Err(StatusWord::WRONG_LENGTH);
-        }
-        let channel = command.class.channel;
-        self.held
-            .fetch(channel, self.protocol, command.ne, &mut self.answer)
-    }
-
-    fn chain_link(&mut self, command: &Command<'_>, form: Form) -> Result<StatusWord, StatusWord> {
-        if !form.chains {
-            return Err(StatusWord::CHAINING);
-        }
-        self.chain.add(command, form.max)?;
-        Ok(StatusWord::OK)
-    }
-
-    /// Which data a command takes, or why there is no such command.
-    fn form(&self, command: &Command<'_>) -> Result<Form, StatusWord> {
-        match own(command) {
-            Some(Own::Select)
-                if command.p1 != 0x04 || !matches!(command.p2, 0x00 | 0x02 | 0x0C) =>
-            {
-                Err(StatusWord::WRONG_P1P2)
-            }
-            Some(Own::Select) => Ok(Form {
-                min: 0,
-                max: aid::MAX_LEN,
-                chains: false,
-            }),
-            Some(Own::ManageChannel) => {
-                Managed::parse(command.p1, command.p2, command.class.channel).map(|_| Form::NO_DATA)
-            }
-            None => {
-                let selected = self.channels.get(command.class.channel)?.selected;
-                let place = selected.ok_or(StatusWord::NOT_ALLOWED)?;
-                self.registry[place].instance.form(command)
-            }
-        }
-    }
-
-    fn execute(&mut self, command: &Command<'_>, form: Form) -> Result<StatusWord, StatusWord> {
-        if !(form.min..=form.max).contains(&command.data.len()) {
-            return Err(StatusWord::WRONG_LENGTH);
-        }
-        match own(command) {
-            Some(Own::Select) => self.select(command)?,
-            Some(Own::ManageChannel) => self.manage_channel(command)?,
-            None => self.process(command)?,
-        }
-        let outgoing = self.outgoing(command);
-        self.held
-            .deliver(command.class.channel, outgoing, &mut self.answer)
-    }
-
-    fn process(&mut self, command: &Command<'_>) -> Result<(), StatusWord> {
-        let channel = command.class.channel;
-        let selected = self.channels.get(channel)?.selected;
-        let place = selected.ok_or(StatusWord::NOT_ALLOWED)?;
-        let outgoing = self.outgoing(command);
-        self.lend_for(place, channel, outgoing, |applet, env| {
-            applet.process(env, command)
-        })
-    }
-
-    const fn outgoing(&self, command: &Command<'_>) -> Outgoing {
-        Outgoing {
-            protocol: self.protocol,
-            data: !command.data.is_empty(),
-            ne: command.ne,
-        }
-    }
-
     /// Lends the card to an applet outside of a command of its own.
-    fn lend<T>(
+    pub(super) fn lend<T>(
         &mut self,
         place: usize,
         channel: u8,
@@ -334,9 +246,9 @@ impl Card {
         self.lend_for(place, channel, outgoing, work)
     }
 
-    /// Lends the card to an applet. A transaction that it leaves open is aborted (Java Card RE
-    /// Specification 3.1, 7.6.3).
-    fn lend_for<T>(
+    /// Lends the card to an applet. A transaction that it leaves open is aborted (Java Card RE Specification 3.1,
+    /// 7.6.3).
+    pub(super) fn lend_for<T>(
         &mut self,
         place: usize,
         channel: u8,
@@ -352,6 +264,10 @@ impl Card {
             answer: &mut self.answer,
             entropy: &mut *self.entropy,
             fault: &mut self.fault,
+            secure: &mut self.secure[usize::from(channel)],
+            delay: &mut self.delay,
+            domain: self.domain,
+            names: &self.names,
         };
         let done = work(&mut *registered.instance, &mut env);
         self.store.abandon();
@@ -359,109 +275,8 @@ impl Card {
     }
 }
 
-/// The runtime's own instructions besides GET RESPONSE.
-enum Own {
-    Select,
-    ManageChannel,
-}
-
-fn own(command: &Command<'_>) -> Option<Own> {
-    match command.ins {
-        _ if command.class.proprietary => None,
-        ins::SELECT => Some(Own::Select),
-        ins::MANAGE_CHANNEL => Some(Own::ManageChannel),
-        _ => None,
-    }
-}
-
-/// SELECT and MANAGE CHANNEL.
-impl Card {
-    /// By name, whole or the leading part of at least 5 bytes (ISO/IEC 7816-4:2020, 11.2.2). What was selected stays
-    /// selected if nothing is found.
-    fn select(&mut self, command: &Command<'_>) -> Result<(), StatusWord> {
-        let name = command.data;
-        if name.len() < aid::MIN_LEN {
-            return Err(StatusWord::WRONG_LENGTH);
-        }
-        let channel = command.class.channel;
-        let current = self.channels.get(channel)?.selected;
-        let after = if command.p2 == 0x02 {
-            current.map(|place| place + 1)
-        } else {
-            None
-        };
-        let found = self
-            .find(name, after.unwrap_or(0))
-            .ok_or(StatusWord::NOT_FOUND)?;
-        self.leave(channel);
-        self.enter(channel, found)?;
-        if command.p2 == 0x0C {
-            self.answer.clear();
-        }
-        Ok(())
-    }
-
-    fn find(&self, name: &[u8], from: usize) -> Option<usize> {
-        let mut places = from..self.registry.len();
-        places.find(|place| self.registry[*place].application.aid.begins_with(name))
-    }
-
-    fn leave(&mut self, channel: u8) {
-        let selected = self
-            .channels
-            .get(channel)
-            .ok()
-            .and_then(|channel| channel.selected);
-        if let Some(place) = selected {
-            self.lend(place, channel, |applet, env| applet.deselect(env));
-            self.channels.select(channel, None);
-        }
-        self.answer.clear();
-    }
-
-    fn enter(&mut self, channel: u8, place: usize) -> Result<(), StatusWord> {
-        let selected = self.lend(place, channel, |applet, env| applet.select(env));
-        // Java Card RE Specification 3.1, 4.6: applet selection failed.
-        selected.map_err(|_| StatusWord(0x6999))?;
-        self.channels.select(channel, Some(place));
-        Ok(())
-    }
-
-    fn manage_channel(&mut self, command: &Command<'_>) -> Result<(), StatusWord> {
-        let own = command.class.channel;
-        match Managed::parse(command.p1, command.p2, own)? {
-            Managed::Close(channel) => {
-                self.channels.get(channel)?;
-                self.leave(channel);
-                self.channels.close(channel);
-            }
-            wanted => {
-                let channel = self.channels.free(wanted)?;
-                if wanted == Managed::OpenAny {
-                    self.outgoing(command).check(1)?;
-                }
-                self.open_channel(own, channel)?;
-                if wanted == Managed::OpenAny {
-                    self.answer.push(channel);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A channel opened from another than the basic one begins with what is selected there (Java Card RE
-    /// Specification 3.1, 4.5.2).
-    fn open_channel(&mut self, from: u8, channel: u8) -> Result<(), StatusWord> {
-        let selected = self.channels.get(from)?.selected.filter(|_| from != 0);
-        self.channels.open(channel);
-        if let Some(place) = selected {
-            let entered = self.enter(channel, place);
-            self.answer.clear();
-            entered.inspect_err(|_| self.channels.close(channel))?;
-        }
-        Ok(())
-    }
-}
+/// No precise diagnosis (ISO/IEC 7816-4:2020, 5.6): there is nobody to make one.
+const NO_POWER: StatusWord = StatusWord(0x6F00);
 
 /// T=0 only; historical bytes: card capabilities (selection by full and partial name; command chaining, 4 channels
 /// of the card's or the terminal's choice), issuer's data "SecApp".

@@ -1,9 +1,17 @@
 //! What an applet sees of the card while it works.
 
+use std::time::Duration;
+
 use protocol::card::StatusWord;
 
-use super::card::{Entropy, Protocol};
-use crate::nvm::{Store, TransactionError};
+use super::{
+    card::{Entropy, Protocol},
+    security::Secure,
+};
+use crate::{
+    aid::Aid,
+    nvm::{Store, TransactionError},
+};
 
 /// The card, lent to one applet for one call: its own persistent objects and nobody else's.
 pub struct Env<'a> {
@@ -14,6 +22,12 @@ pub struct Env<'a> {
     pub(super) answer: &'a mut Vec<u8>,
     pub(super) entropy: &'a mut dyn Entropy,
     pub(super) fault: &'a mut Option<TransactionError>,
+    pub(super) secure: &'a mut Secure,
+    pub(super) delay: &'a mut Duration,
+    /// The card manager's objects.
+    pub(super) domain: usize,
+    /// All applications and the places of their objects.
+    pub(super) names: &'a [(Aid, usize)],
 }
 
 /// How much of an answer the terminal takes at once.
@@ -66,8 +80,22 @@ impl Env<'_> {
 
     /// Writes a persistent object: within the open transaction, or at once. 6581 if the memory failed.
     pub fn put(&mut self, id: u16, value: &[u8]) -> Result<(), StatusWord> {
-        let done = self.store.put(self.space, id, value);
+        self.put_at(self.space, id, value)
+    }
+
+    pub(super) fn put_at(&mut self, space: usize, id: u16, value: &[u8]) -> Result<(), StatusWord> {
+        let done = self.store.put(space, id, value);
         self.note(done)
+    }
+
+    /// An object of the card manager, for what the runtime does in its name.
+    pub(crate) fn domain_object(&self, id: u16) -> Option<&[u8]> {
+        self.store.get(self.domain, id)
+    }
+
+    /// Writes an object of the card manager.
+    pub(crate) fn put_domain_object(&mut self, id: u16, value: &[u8]) -> Result<(), StatusWord> {
+        self.put_at(self.domain, id, value)
     }
 
     /// Removes a persistent object: within the open transaction, or at once.

@@ -11,13 +11,21 @@
 
 mod card;
 mod channels;
+mod dispatch;
 mod env;
+mod life_cycle;
+mod route;
+mod security;
 mod transfer;
 
 use protocol::card::StatusWord;
 
 pub use card::{Application, Card, Entropy, NoEntropy, OpenError, Protocol};
 pub use env::Env;
+pub use life_cycle::LifeCycle;
+
+pub(crate) use life_cycle::LIFE_CYCLE;
+pub(crate) use security::is_setup;
 
 use crate::apdu::Command;
 
@@ -29,8 +37,12 @@ pub const DATA_LIMIT: usize = 65_535;
 /// Its fields are its RAM: the runtime makes the value anew, with [`Application::make`], at every reset. What is to
 /// last it keeps in [`Env`]'s persistent objects.
 pub trait Applet: Send {
-    /// Called once in the card's life, in a transaction of its own: writes the first objects.
-    fn install(&mut self, env: &mut Env<'_>) -> Result<(), StatusWord>;
+    /// Called once in the card's life, in a transaction of its own: writes the first objects. The applet's life cycle
+    /// is INSTALLED already.
+    fn install(&mut self, env: &mut Env<'_>) -> Result<(), StatusWord> {
+        let _ = env;
+        Ok(())
+    }
 
     /// The applet has been selected on [`Env::channel`]; its FCI goes into [`Env::answer`]. A refusal
     /// leaves the channel without an applet (SW 6999).
@@ -67,6 +79,15 @@ impl Form {
         max: 0,
         chains: false,
     };
+
+    /// A command with `min` to `max` bytes of data, in one.
+    pub const fn one(min: usize, max: usize) -> Self {
+        Self {
+            min,
+            max,
+            chains: false,
+        }
+    }
 
     /// A command with `min` to `max` bytes of data, in one or in a chain.
     pub const fn data(min: usize, max: usize) -> Self {

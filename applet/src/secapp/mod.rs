@@ -5,6 +5,8 @@
 //! PROCESS-RESPONSE  exchange.rs   what came back: accepted in one transaction, or refused
 //! GET DATA          data.rs       outcome, statistics, public keys, ICCID
 //! SIGN-SESSION      below         proof for an OTA session
+//! INTERNAL AUTHENTICATE  keys.rs  a key made on the card signs a challenge
+//! STORE DATA        personalise.rs  identity and key, in a secure channel
 //! ```
 //!
 //! Owns the meaning of its commands (`docs/card-interface.md`) and what of them is durable. Refuses to know
@@ -20,17 +22,20 @@ use protocol::card::{self, StatusWord, get_uid, ins, tag};
 use protocol::{identity::Mode, tlv};
 
 pub use personalise::{FirstIdentity, Personalisation, personalise};
-pub use state::{Chain, LifeCycle, Profile, inspect};
+pub use state::{Chain, Profile, inspect};
 
 use crate::{
     aid::Aid,
     apdu::Command,
-    runtime::{Applet, Application, DATA_LIMIT, Env, Form},
+    runtime::{Applet, Application, DATA_LIMIT, Env, Form, LifeCycle, is_setup},
 };
 use state::State;
 
-/// How long the challenge of SIGN-SESSION is, in bytes.
+/// How long the challenge of SIGN-SESSION is, in bytes; that of INTERNAL AUTHENTICATE has 16 to 64.
 const CHALLENGE: usize = 16;
+const LONGEST_CHALLENGE: usize = 64;
+/// The longest block of STORE DATA, in bytes: one short command.
+const LONGEST_BLOCK: usize = 255;
 
 /// SecApp, to be put on a card.
 ///
@@ -41,6 +46,7 @@ pub fn application() -> Application {
     Application {
         aid: aid(),
         make: || Box::new(SecApp::default()),
+        default_selected: false,
     }
 }
 
@@ -59,6 +65,8 @@ struct SecApp {
     polling: bool,
     /// Responses refused since the last commit. They are not worth a write each: anybody can cause them.
     refused: u32,
+    /// What has come of STORE DATA's blocks.
+    blocks: personalise::Blocks,
 }
 
 impl SecApp {
@@ -71,7 +79,7 @@ impl SecApp {
     }
 
     fn fci(&mut self, env: &mut Env<'_>) -> Result<(), StatusWord> {
-        let life_cycle = LifeCycle::read(env)?;
+        let life_cycle = env.life_cycle();
         let mode = self.state(env).ok().map(|state| state.profile.mode);
         tlv::put_with(env.answer(), tag::FCI, |fci| {
             tlv::put(fci, tag::DF_NAME, &card::AID);
@@ -101,10 +109,6 @@ fn proprietary(out: &mut Vec<u8>, mode: Option<Mode>, life_cycle: LifeCycle) {
 }
 
 impl Applet for SecApp {
-    fn install(&mut self, env: &mut Env<'_>) -> Result<(), StatusWord> {
-        LifeCycle::Installed.write(env)
-    }
-
     fn select(&mut self, env: &mut Env<'_>) -> Result<(), StatusWord> {
         self.fci(env)
     }
@@ -113,25 +117,46 @@ impl Applet for SecApp {
         if !command.class.proprietary {
             return Err(StatusWord::CLASS);
         }
-        match (command.ins, command.p1, command.p2) {
+        let (ins, p1, p2) = (command.ins, command.p1, command.p2);
+        match (ins, p1, p2) {
             (ins::GET_UID, get_uid::AS_IT_STANDS | get_uid::AFTER_SILENCE, 0) => Ok(Form::NO_DATA),
             (ins::PROCESS_RESPONSE, 0, 0) => Ok(Form::data(1, DATA_LIMIT)),
             (ins::SIGN_SESSION, 0, 0) => Ok(Form::data(CHALLENGE, CHALLENGE)),
+            (ins::INTERNAL_AUTHENTICATE, 0, _) => Ok(Form::data(CHALLENGE, LONGEST_CHALLENGE)),
             (ins::GET_DATA, ..) => Ok(Form::NO_DATA),
-            (ins::GET_UID | ins::PROCESS_RESPONSE | ins::SIGN_SESSION, ..) => {
-                Err(StatusWord::WRONG_P1P2)
-            }
+            (ins::STORE_DATA, ..) => Ok(Form::data(1, LONGEST_BLOCK)),
+            (ins::INITIALIZE_UPDATE, _, 0) => Ok(Form::one(1, CHALLENGE)),
+            (ins::EXTERNAL_AUTHENTICATE, _, 0) => Ok(Form::one(1, 2 * CHALLENGE)),
+            (ins::GET_UID | ins::PROCESS_RESPONSE | ins::SIGN_SESSION, ..)
+            | (
+                ins::INTERNAL_AUTHENTICATE | ins::INITIALIZE_UPDATE | ins::EXTERNAL_AUTHENTICATE,
+                ..,
+            ) => Err(StatusWord::WRONG_P1P2),
             _ => Err(StatusWord::INS),
         }
     }
 
     fn process(&mut self, env: &mut Env<'_>, command: &Command<'_>) -> Result<(), StatusWord> {
+        if is_setup(command) {
+            return env.process_security(&aid(), command);
+        }
+        if env.life_cycle().is_locked() {
+            return Err(StatusWord::CONDITIONS);
+        }
         match command.ins {
             ins::GET_UID => self.get_uid(env, command.p1 == get_uid::AFTER_SILENCE),
             ins::PROCESS_RESPONSE => self.process_response(env, command.data),
             ins::SIGN_SESSION => self.sign_session(env, command.data),
+            ins::INTERNAL_AUTHENTICATE => internal_authenticate(env, command.p2, command.data),
             ins::GET_DATA => self.get_data(env, command.p1p2()),
+            ins::STORE_DATA => self.store_data(env, command),
             _ => Err(StatusWord::INS),
         }
     }
+}
+
+fn internal_authenticate(env: &mut Env<'_>, slot: u8, challenge: &[u8]) -> Result<(), StatusWord> {
+    let signature = keys::sign(env, slot, challenge)?;
+    env.answer().extend_from_slice(&signature);
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! What SecApp keeps, as persistent objects. `docs/storage-card.md` has the same table in words.
 //!
 //! ```text
-//! 0001  life cycle   state:1
+//! 0001  life cycle   state:1 (the runtime's)
 //! 0002  profile      form:1 mode:1 ICCID:10 UID_1:10 K_H
 //! 0003  chain        form:1 UID_n:10 count:4 e:4 accepted:4 refused:4 polls lost:4 answers lost:4 last id:4
 //!                    length of keys:1 K_n K_R(e)
@@ -17,53 +17,17 @@ use protocol::{
 };
 use zeroize::Zeroizing;
 
-use crate::{nvm::Store, runtime::Env};
+use crate::{
+    nvm::Store,
+    runtime::{Env, LIFE_CYCLE, LifeCycle},
+};
 
-pub(super) const LIFE_CYCLE: u16 = 0x0001;
 pub(super) const PROFILE: u16 = 0x0002;
 pub(super) const CHAIN: u16 = 0x0003;
 pub(super) const OUTCOME: u16 = 0x0004;
 
 /// The form of objects that this program writes.
 const FORM: u8 = 1;
-
-/// Life-cycle states of the application (GlobalPlatform Card Specification 2.3, 5.3.1 and table 11-5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LifeCycle {
-    /// `03`: on the card, without identity.
-    Installed,
-    /// `0F`: with identity and keys.
-    Personalised,
-    /// `83`: blocked by the card's owner.
-    Blocked,
-}
-
-impl LifeCycle {
-    /// The byte in the FCI.
-    pub const fn byte(self) -> u8 {
-        match self {
-            Self::Installed => 0x03,
-            Self::Personalised => 0x0F,
-            Self::Blocked => 0x83,
-        }
-    }
-
-    fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Installed, Self::Personalised, Self::Blocked]
-            .into_iter()
-            .find(|state| state.byte() == byte)
-    }
-
-    pub(super) fn read(env: &Env<'_>) -> Result<Self, StatusWord> {
-        let byte = env.get(LIFE_CYCLE).and_then(<[u8]>::first);
-        byte.and_then(|byte| Self::from_byte(*byte))
-            .ok_or(StatusWord::MEMORY_FAILURE)
-    }
-
-    pub(super) fn write(self, env: &mut Env<'_>) -> Result<(), StatusWord> {
-        env.put(LIFE_CYCLE, &[self.byte()])
-    }
-}
 
 /// What personalisation gave the card and nothing changes.
 pub struct Profile {
@@ -120,7 +84,7 @@ impl State {
 pub fn inspect(store: &mut Store) -> (Option<LifeCycle>, Option<(Profile, Chain)>) {
     let space = store.space(&super::aid());
     let life_cycle = store.get(space, LIFE_CYCLE).and_then(<[u8]>::first);
-    let life_cycle = life_cycle.and_then(|byte| LifeCycle::from_byte(*byte));
+    let life_cycle = life_cycle.map(|byte| LifeCycle::from_byte(*byte));
     let state = store.get(space, PROFILE).zip(store.get(space, CHAIN));
     let state = state.and_then(|(profile, chain)| State::decode(profile, chain));
     (life_cycle, state.map(|state| (state.profile, state.chain)))

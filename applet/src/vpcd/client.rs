@@ -156,6 +156,10 @@ fn serve(
                 return Ok(End::Torn);
             }
             event.into_iter().for_each(&mut *tell);
+            let wait = card.take_delay();
+            if !wait.is_zero() && stop.pause(wait) {
+                return Ok(End::Stopped);
+            }
             stream.write_all(&out)?;
         }
     }

@@ -32,7 +32,7 @@ struct Case {
 /// The card on these bytes: powered, SecApp selected, randomness repeatable.
 fn open(device: Box<dyn Device>) -> Result<Card, NvmError> {
     let memory = Store::open(device, None)?;
-    let card = Card::with_store(
+    let card = Card::open(
         memory,
         &applet::applications(),
         Box::new(Counting::default()),

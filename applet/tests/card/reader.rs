@@ -127,8 +127,8 @@ fn a_card_stays_in_the_reader_over_power_reset_and_the_readers_restart() {
     card.expect("reset");
     assert_eq!(
         status(&slot.ask(POLL)),
-        0x6986,
-        "nothing is selected after a reset"
+        0x6D00,
+        "after a reset the card manager is selected"
     );
     slot.send(&[0]);
     card.expect("powered off");

@@ -31,6 +31,8 @@ pub mod ins {
     pub const MANAGE_CHANNEL: u8 = 0x70;
     /// EXTERNAL AUTHENTICATE (GlobalPlatform Card Specification Amendment D, 7.1.2).
     pub const EXTERNAL_AUTHENTICATE: u8 = 0x82;
+    /// INTERNAL AUTHENTICATE: a key made on board signs a challenge (ISO/IEC 7816-4:2020, 11.5.2).
+    pub const INTERNAL_AUTHENTICATE: u8 = 0x88;
     /// SELECT (ISO/IEC 7816-4:2020, 11.2.2).
     pub const SELECT: u8 = 0xA4;
     /// GET RESPONSE (ISO/IEC 7816-4:2020, 11.8.1).
@@ -93,4 +95,12 @@ pub mod tag {
     pub const POINT: u32 = 0x86;
     /// ICCID.
     pub const ICCID: u32 = 0x5A;
+    /// Personalisation, in STORE DATA.
+    pub const PERSONALISATION: u32 = 0xE8;
+    /// K under the session's DEK, in personalisation.
+    pub const KEY: u32 = 0xD0;
+    /// Mode, in personalisation.
+    pub const GIVEN_MODE: u32 = 0xD1;
+    /// First identity, in personalisation: absent is the ICCID, one byte 01 concealed, ten bytes itself.
+    pub const FIRST_IDENTITY: u32 = 0xD2;
 }
