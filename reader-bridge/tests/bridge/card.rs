@@ -3,6 +3,7 @@
 use std::{
     path::Path,
     sync::{Arc, Mutex},
+    thread::{self, JoinHandle},
 };
 
 use applet::{
@@ -10,6 +11,7 @@ use applet::{
     image::Image,
     nvm::{RamDevice, Store},
     secapp::{FirstIdentity, Personalisation, personalise},
+    vpcd::{Socket, Stop, insert},
 };
 use protocol::{
     identity::{Mode, Uid},
@@ -43,10 +45,10 @@ impl Subscription {
     }
 
     /// Its card.
-    pub(crate) fn card(&self) -> Card {
+    pub(crate) fn card(&self, protocol: Protocol) -> Card {
         let mut memory = Store::format(Box::new(RamDevice::blank()), None).unwrap();
         personalise(&mut memory, &self.personalisation()).unwrap();
-        applet::card(memory, Protocol::T1).unwrap()
+        applet::card(memory, protocol).unwrap()
     }
 
     /// Its card as an image file.
@@ -62,7 +64,7 @@ impl Subscription {
 
     /// Its card in a port.
     pub(crate) fn port(&self) -> ImagePort {
-        let card = self.card();
+        let card = self.card(Protocol::T1);
         ImagePort::new(card, Protocol::T1, "image:test".into())
     }
 }
@@ -157,5 +159,31 @@ impl Held for BreakingHeld<'_> {
             }
             None => self.held.transmit(command),
         }
+    }
+}
+
+/// A card in a virtual reader, in a thread of its own, until it is pulled.
+pub(crate) struct Inserted {
+    stop: Arc<Stop>,
+    thread: JoinHandle<Card>,
+}
+
+/// Puts `card` into the virtual reader that listens on this TCP port.
+pub(crate) fn inserted(mut card: Card, port: u16) -> Inserted {
+    let stop = Arc::new(Stop::default());
+    let theirs = Arc::clone(&stop);
+    let reader = Socket::parse(&format!("127.0.0.1:{port}")).unwrap();
+    let thread = thread::spawn(move || {
+        insert(&mut card, &reader, None, &theirs, |_| {});
+        card
+    });
+    Inserted { stop, thread }
+}
+
+impl Inserted {
+    /// Pulls it.
+    pub(crate) fn pull(self) -> Card {
+        self.stop.stop();
+        self.thread.join().unwrap()
     }
 }

@@ -20,5 +20,6 @@ mod loss;
 mod routes;
 mod schedules;
 
+mod pcsc;
 mod process;
 mod run;

@@ -24,7 +24,22 @@ pub(crate) struct Bridge {
 impl Bridge {
     /// Starts it with a state directory and JSON lines.
     pub(crate) fn run(state: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_reader-bridge"))
+        Self::run_with(
+            Command::new(env!("CARGO_BIN_EXE_reader-bridge")),
+            state,
+            arguments,
+        )
+    }
+
+    /// The same, as a client of the pcscd behind this socket.
+    pub(crate) fn run_with_pcscd(socket: &Path, state: &Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reader-bridge"));
+        command.env("PCSCLITE_CSOCK_NAME", socket);
+        Self::run_with(command, state, arguments)
+    }
+
+    fn run_with(mut command: Command, state: &Path, arguments: &[&str]) -> Self {
+        let mut child = command
             .arg("run")
             .arg("--json")
             .arg("--state")

@@ -1,8 +1,8 @@
 //! `reader-bridge run` as a process: what it does, what it tells, and how it ends.
 
-use std::{fs, path::PathBuf, sync::Arc, thread};
+use std::{fs, path::PathBuf};
 
-use applet::vpcd::{Socket, Stop, insert};
+use applet::Protocol;
 use protocol::{
     identity::Mode,
     msg::{Events, Factor, KeyAlgorithm, Object, PollingRules, TransportUpdate},
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    card::Subscription,
+    card::{Subscription, inserted},
     process::{Bridge, UdpServer, port_of, virtual_card},
 };
 
@@ -202,7 +202,7 @@ fn a_server_that_names_another_one_is_followed_there() {
 fn a_virtual_card_that_comes_and_goes_is_served() {
     let place = Place::new();
     let subscription = Subscription::new(Mode::DEFAULT);
-    let mut card = subscription.card();
+    let mut card = subscription.card(Protocol::T1);
     let state = place.state();
     let mut bridge = Bridge::run(
         &state,
@@ -210,16 +210,9 @@ fn a_virtual_card_that_comes_and_goes_is_served() {
     );
     let port = port_of(&bridge.expect("waiting-for-card"));
     for _ in 0..3 {
-        let stop = Arc::new(Stop::default());
-        let theirs = Arc::clone(&stop);
-        let reader = Socket::parse(&format!("127.0.0.1:{port}")).unwrap();
-        let inserted = thread::spawn(move || {
-            insert(&mut card, &reader, None, &theirs, |_| {});
-            card
-        });
+        let in_reader = inserted(card, port);
         bridge.expect("exchange-done");
-        stop.stop();
-        card = inserted.join().unwrap();
+        card = in_reader.pull();
         bridge.expect("card-gone");
     }
     bridge.signal("INT");
