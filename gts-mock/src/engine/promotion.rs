@@ -33,7 +33,12 @@ impl Engine {
             Place::RecoveryChild { .. } => NOTHING_TO_DO,
             Place::Walked(step) => self.subscriptions.get(&id)?.walk[usize::from(step)].message,
         };
-        let mut changes = self.resolve_messages(id, place, accepted, now);
+        let resolved = self.resolve_messages(id, place, accepted);
+        let is_delivered = resolved.iter().any(|message| message.id == accepted);
+        let mut changes: Vec<Change> = resolved
+            .into_iter()
+            .map(|message| changed(message, now))
+            .collect();
         self.move_on(id, place, link);
         self.reindex(id);
 
@@ -41,7 +46,7 @@ impl Engine {
         subscription.attempt_unsaved = false;
         changes.push(Change::Chain(subscription.chain_record()));
         let reference = &subscription.reference;
-        let delivered = (accepted != NOTHING_TO_DO).then(|| Delivery {
+        let delivered = is_delivered.then(|| Delivery {
             reference: reference.clone(),
             id: accepted,
         });
@@ -56,8 +61,9 @@ impl Engine {
         })
     }
 
-    /// A subscription's second promotion that is not synced, a delivery, a recovery, a raised attempt
-    /// and what the operator's policy asks for are synced; the others are written.
+    /// A subscription's second promotion that is not synced, one inside a walk (which makes up for
+    /// others that were lost), a delivery, a recovery, a raised attempt and what the operator's policy
+    /// asks for are synced; the others are written.
     fn durability(&mut self, id: SubId, place: Place, delivered: bool) -> Durability {
         let (open, synced) = (self.sync.open, self.sync.synced);
         let Some(subscription) = self.subscriptions.get_mut(&id) else {
@@ -65,8 +71,8 @@ impl Engine {
         };
         let second = subscription.promoted_in > synced;
         subscription.promoted_in = open;
-        let recovery = matches!(place, Place::RecoveryChild { .. });
-        let must = delivered || second || recovery || subscription.attempt > 0;
+        let found = matches!(place, Place::RecoveryChild { .. } | Place::Walked(_));
+        let must = delivered || second || found || subscription.attempt > 0;
         if must || self.policy == SyncPolicy::EveryPromotion {
             Durability::Synced
         } else {
@@ -76,13 +82,7 @@ impl Engine {
 
     /// What becomes of the messages: the accepted one is delivered; of those withdrawn it is now known
     /// that they were not accepted, or, where a recovery came between, it never will be.
-    fn resolve_messages(
-        &mut self,
-        id: SubId,
-        place: Place,
-        accepted: u32,
-        now: Now,
-    ) -> Vec<Change> {
+    fn resolve_messages(&mut self, id: SubId, place: Place, accepted: u32) -> Vec<MessageRecord> {
         let restored = self.epoch.restored_ids;
         let Some(subscription) = self.subscriptions.get_mut(&id) else {
             return Vec::new();
@@ -113,9 +113,7 @@ impl Engine {
                     }),
             );
         }
-        done.into_iter()
-            .map(|message| changed(message, now))
-            .collect()
+        done
     }
 
     /// Puts the subscription where the card is.
@@ -141,7 +139,8 @@ impl Engine {
                 self.start_walk(id);
             }
             Place::Walked(step) => {
-                let from: &Walked = &walk[usize::from(step)];
+                let from: Walked = walk[usize::from(step)].clone();
+                subscription.generation = from.generation;
                 if from.recovered {
                     raise_e(subscription, 0);
                 }

@@ -1,10 +1,15 @@
 //! What the server answers to besides when state may have been lost: a power cut, a restore.
 //!
-//! A store has a generation; children are made with it. A subscription whose generation is older is
-//! *uncertain*: its card may be further along than the store knows, on identities that the server
-//! made in that older generation and has forgotten. They are all functions of what it still has, so
-//! they are computed in advance. The first promotion to a child of the new generation ends it:
-//! nobody can have recorded such a poll before.
+//! A store has a generation; children are made with it. A subscription whose current identity was made
+//! in an older one is *uncertain*: its card may be further along than the store knows, on identities
+//! that the server made since and has forgotten. They are all functions of what it still has, so they
+//! are computed in advance. The first promotion to a child of the newest generation ends it: nobody
+//! can have recorded such a poll before.
+//!
+//! The generations since the subscription's own are all walked, not only its own: a device that polls
+//! once between two power cuts has accepted a child of the generation between them.
+
+use std::collections::VecDeque;
 
 use protocol::{
     chain::Link,
@@ -14,11 +19,19 @@ use protocol::{
 use super::{Engine, subscription::Subscription};
 use crate::store::SubId;
 
+/// How many generations before the present one are remembered.
+const MAX_PAST: usize = 8;
+/// How many identities are answered besides for one subscription, the nearest first. One restore
+/// needs 88, a restore after a power cut 568, of which the farthest are left to recovery.
+const MAX_STEPS: usize = 512;
+
 /// The store's generation and how far the walk goes for what is older.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Epoch {
     /// 4 bytes, 0 at first; raised whenever state may have been lost.
     pub generation: u32,
+    /// The generations before, oldest first, at most eight.
+    pub past: Vec<u32>,
     /// W: how many promotions may have been lost.
     pub promotions: u8,
     /// E: how many recovery identities may have been used up, this one included.
@@ -41,22 +54,24 @@ pub enum Loss {
 impl Epoch {
     /// The epoch after a loss, at this POSIX time in seconds.
     #[must_use]
-    pub fn after(self, loss: Loss, posix: u64) -> Self {
+    pub fn after(mut self, loss: Loss, posix: u64) -> Self {
         let clock = u32::try_from(posix).unwrap_or(u32::MAX);
-        let generation = self.generation.saturating_add(1).max(clock);
         let (w, e) = match loss {
             Loss::PowerCut => (2, 1),
             Loss::Restore => (8, 8),
         };
-        let mut after = Self { generation, ..self };
-        after.promotions = self.promotions.max(w);
-        after.recoveries = self.recoveries.max(e);
+        self.past.push(self.generation);
+        let forgotten = self.past.len().saturating_sub(MAX_PAST);
+        self.past.drain(..forgotten);
+        self.generation = self.generation.saturating_add(1).max(clock);
+        self.promotions = self.promotions.max(w);
+        self.recoveries = self.recoveries.max(e);
         if loss == Loss::Restore {
             let last = posix.saturating_add(super::queue::MAX_ID_AHEAD);
-            after.restored_ids = u32::try_from(last).unwrap_or(u32::MAX);
-            after.queue_from = last.saturating_add(1);
+            self.restored_ids = u32::try_from(last).unwrap_or(u32::MAX);
+            self.queue_from = last.saturating_add(1);
         }
-        after
+        self
     }
 
     /// Whether the card of this subscription may be further along than the store knows.
@@ -78,6 +93,8 @@ impl Epoch {
 #[derive(Clone, Debug)]
 pub(super) struct Walked {
     pub(super) link: Link,
+    /// The generation in which it was made.
+    pub(super) generation: u32,
     /// The message accepted on the way; 0 if none was.
     pub(super) message: u32,
     /// How many more promotions may have followed.
@@ -86,7 +103,7 @@ pub(super) struct Walked {
     pub(super) recovered: bool,
 }
 
-/// The number of steps, as places count them. A walk has at most a few hundred.
+/// The number of steps, as places count them: at most [`MAX_STEPS`].
 pub(super) fn length(walk: &[Walked]) -> u16 {
     u16::try_from(walk.len()).unwrap_or(u16::MAX)
 }
@@ -103,83 +120,90 @@ impl Engine {
         }
         let start = Walked {
             link: subscription.current.clone(),
+            generation: subscription.generation,
             message: NOTHING_TO_DO,
             left: self.epoch.promotions,
             recovered: false,
         };
-        let walk = self.walk_from(subscription, &start);
-        self.set_walk(id, walk);
+        self.continue_walk(id, start);
     }
 
     /// The walk after a promotion inside it: the identities below stay, and so does the way over
     /// `R(e)` unless it was taken.
-    pub(super) fn continue_walk(&mut self, id: SubId, from: &Walked) {
+    pub(super) fn continue_walk(&mut self, id: SubId, from: Walked) {
         let Some(subscription) = self.subscriptions.get(&id) else {
             return;
         };
-        let walk = self.walk_from(subscription, from);
-        self.set_walk(id, walk);
-    }
-
-    fn set_walk(&mut self, id: SubId, walk: Vec<Walked>) {
+        let recovery = (!from.recovered).then(|| Walked {
+            link: self.recovery_child(subscription, 0),
+            generation: subscription.generation,
+            message: NOTHING_TO_DO,
+            left: self.epoch.promotions,
+            recovered: true,
+        });
+        let starts = std::iter::once(from).chain(recovery).collect();
+        let walk = self.walk(subscription, starts);
         if let Some(subscription) = self.subscriptions.get_mut(&id) {
             subscription.walk = walk;
         }
     }
 
-    fn walk_from(&self, subscription: &Subscription, start: &Walked) -> Vec<Walked> {
-        let secret = self
-            .secret
-            .device(&subscription.reference, subscription.generation);
+    /// Breadth first, so that the likeliest are kept where there are too many.
+    fn walk(&self, subscription: &Subscription, mut ends: VecDeque<Walked>) -> Vec<Walked> {
+        let secrets: Vec<(u32, DeviceSecret)> = self
+            .epoch
+            .past
+            .iter()
+            .map(|past| (*past, self.secret.device(&subscription.reference, *past)))
+            .collect();
+        let stored = subscription.current.uid();
         let mut walk = Vec::new();
-        descend(
-            &mut walk,
-            start,
-            subscription,
-            &secret,
-            subscription.attempt,
-        );
-        if !start.recovered {
-            let child = Walked {
-                link: self.recovery_child(subscription, 0),
-                message: NOTHING_TO_DO,
-                left: self.epoch.promotions,
-                recovered: true,
+        while let Some(end) = ends.pop_front().filter(|_| walk.len() < MAX_STEPS) {
+            let attempts = if end.link.uid() == stored {
+                subscription.attempt
+            } else {
+                0
             };
-            descend(&mut walk, &child, subscription, &secret, 0);
+            // A card goes from one generation to the same or a later one.
+            for past in secrets.iter().filter(|(past, _)| *past >= end.generation) {
+                let steps = steps(&end, subscription, past, attempts);
+                let room = MAX_STEPS - walk.len();
+                for step in steps.into_iter().take(room) {
+                    walk.push(step.clone());
+                    ends.push_back(step);
+                }
+            }
         }
         walk
     }
 }
 
-/// Appends all that can follow `from`, with at most one message on the way. At most W deep.
-fn descend(
-    walk: &mut Vec<Walked>,
+/// What can follow `from` in one generation, with at most one message on the way.
+fn steps(
     from: &Walked,
     subscription: &Subscription,
-    secret: &DeviceSecret,
+    (generation, secret): &(u32, DeviceSecret),
     attempts: u8,
-) {
-    if from.left == 0 {
-        return;
-    }
+) -> Vec<Walked> {
+    let Some(left) = from.left.checked_sub(1) else {
+        return Vec::new();
+    };
     let messages = subscription.queue.children();
-    let messages = messages.filter(|id| from.message == NOTHING_TO_DO || *id == NOTHING_TO_DO);
-    for message in messages {
-        for attempt in 0..=attempts {
-            let rand = secret.uid_rand(from.link.uid(), message, attempt);
-            let step = Walked {
-                link: from.link.child(rand),
-                message: if message == NOTHING_TO_DO {
-                    from.message
-                } else {
-                    message
-                },
-                left: from.left - 1,
-                recovered: from.recovered,
-            };
-            walk.push(step.clone());
-            descend(walk, &step, subscription, secret, 0);
-        }
-    }
+    let possible = messages.filter(|id| from.message == NOTHING_TO_DO || *id == NOTHING_TO_DO);
+    possible
+        .flat_map(|message| (0..=attempts).map(move |attempt| (message, attempt)))
+        .map(|(message, attempt)| Walked {
+            link: from
+                .link
+                .child(secret.uid_rand(from.link.uid(), message, attempt)),
+            generation: *generation,
+            message: if message == NOTHING_TO_DO {
+                from.message
+            } else {
+                message
+            },
+            left,
+            recovered: from.recovered,
+        })
+        .collect()
 }

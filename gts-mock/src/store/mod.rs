@@ -241,7 +241,7 @@ pub enum StoreError {
     },
 }
 
-/// Where state survives.
+/// Where state survives. What an earlier process has written is synced when a store is opened.
 pub trait Store: Send {
     /// Writes all of these or none, in order; survives a killed process when it returns.
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError>;

@@ -444,9 +444,11 @@ fn boot_id() -> String {
 
 fn encode_epoch(epoch: &Epoch) -> Vec<u8> {
     let mut bytes = vec![1, epoch.promotions, epoch.recoveries];
-    bytes.extend_from_slice(&epoch.generation.to_be_bytes());
     bytes.extend_from_slice(&epoch.queue_from.to_be_bytes());
     bytes.extend_from_slice(&epoch.restored_ids.to_be_bytes());
+    for generation in epoch.past.iter().chain([&epoch.generation]) {
+        bytes.extend_from_slice(&generation.to_be_bytes());
+    }
     bytes
 }
 
@@ -454,13 +456,16 @@ fn decode_epoch(bytes: &[u8]) -> Option<Epoch> {
     let (&[1, promotions, recoveries], rest) = bytes.split_first_chunk()? else {
         return None;
     };
-    let (generation, rest) = rest.split_first_chunk()?;
     let (queue_from, rest) = rest.split_first_chunk()?;
+    let (restored_ids, rest) = rest.split_first_chunk()?;
+    let (generations, rest) = rest.as_chunks();
+    let (generation, past) = generations.split_last().filter(|_| rest.is_empty())?;
     Some(Epoch {
         generation: u32::from_be_bytes(*generation),
+        past: past.iter().map(|past| u32::from_be_bytes(*past)).collect(),
         promotions,
         recoveries,
         queue_from: u64::from_be_bytes(*queue_from),
-        restored_ids: u32::from_be_bytes(rest.try_into().ok()?),
+        restored_ids: u32::from_be_bytes(*restored_ids),
     })
 }

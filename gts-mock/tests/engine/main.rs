@@ -1,0 +1,13 @@
+//! The engine against devices and a disk that can lose what was not synced: every rule of the
+//! server's side, on a virtual clock.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may fail by panic"
+)]
+
+mod exchange;
+mod loss;
+mod messages;
+mod random;
+mod world;

@@ -1,0 +1,323 @@
+//! Engine, disk, clock and a device model made of the protocol's own parts.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use gts_mock::{
+    engine::{
+        Answer, Durability, Engine, Now, QueueRefused, SyncPolicy,
+        counters::Dropped,
+        walk::{Epoch, Loss},
+    },
+    store::{ChainRecord, Change, IdentityRecord, Loaded, MessageRecord, MessageState, SubId},
+};
+use protocol::{
+    chain::{Link, RecoveryLink},
+    identity::{Iccid, Mode, Uid},
+    key::Key,
+    msg::{Msg, Object},
+    response::Response,
+    secret::ServerSecret,
+};
+
+pub(crate) const REFERENCE: &str = "meter-1";
+pub(crate) const ICCID: &str = "8988374172470184089";
+const SECRET: [u8; 16] = [0x5E; 16];
+const START: u64 = 1_800_000_000;
+
+pub(crate) fn source(last: u8) -> SocketAddr {
+    (Ipv4Addr::new(192, 0, 2, last), 40000).into()
+}
+
+/// What a store keeps.
+#[derive(Clone, Default)]
+pub(crate) struct State {
+    identities: BTreeMap<SubId, IdentityRecord>,
+    chains: BTreeMap<SubId, ChainRecord>,
+    messages: BTreeMap<(SubId, u32), MessageRecord>,
+}
+
+impl State {
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Identity(record) => drop(self.identities.insert(record.id, record)),
+            Change::Chain(record) => drop(self.chains.insert(record.id, record)),
+            Change::Message(record) => {
+                drop(
+                    self.messages
+                        .insert((record.subscription, record.id), record),
+                );
+            }
+        }
+    }
+
+    fn load(&self, epoch: Epoch) -> Loaded {
+        let subscriptions = self
+            .identities
+            .values()
+            .map(|identity| (identity.clone(), self.chains[&identity.id].clone()));
+        let open = self
+            .messages
+            .values()
+            .filter(|message| message.state.is_open());
+        Loaded {
+            secret: ServerSecret::from_bytes(SECRET),
+            epoch,
+            subscriptions: subscriptions.collect(),
+            messages: open.cloned().collect(),
+        }
+    }
+
+    pub(crate) fn message(&self, id: u32) -> MessageState {
+        self.messages
+            .values()
+            .find(|message| message.id == id)
+            .unwrap()
+            .state
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        self.chains[&0].generation
+    }
+}
+
+/// A server whose disk is a map.
+pub(crate) struct World {
+    pub(crate) engine: Engine,
+    pub(crate) written: State,
+    pub(crate) synced: State,
+    pub(crate) epoch: Epoch,
+    pub(crate) posix: u64,
+    pub(crate) monotonic: Duration,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let epoch = Epoch::default();
+        let engine = Engine::new(State::default().load(epoch.clone()), SyncPolicy::Group);
+        Self {
+            engine,
+            written: State::default(),
+            synced: State::default(),
+            epoch,
+            posix: START,
+            monotonic: Duration::ZERO,
+        }
+    }
+
+    /// A server with one device of this mode.
+    pub(crate) fn with_device(mode: u8) -> (Self, Device) {
+        let mut world = Self::new();
+        let device = world.add(
+            REFERENCE,
+            &Key::from_bytes(&[0x2B; 16]).unwrap(),
+            mode,
+            None,
+        );
+        (world, device)
+    }
+
+    pub(crate) fn add(&mut self, reference: &str, k: &Key, mode: u8, uid_1: Option<Uid>) -> Device {
+        let iccid: Iccid = ICCID.parse().unwrap();
+        let mode = Mode::from_byte(mode).unwrap();
+        let uid_1 = uid_1.unwrap_or_else(|| iccid.into());
+        let id = self.engine.next_id();
+        let reference = reference.into();
+        let identity = IdentityRecord {
+            id,
+            reference,
+            iccid,
+            k: k.clone(),
+            mode,
+            uid_1,
+        };
+        assert_eq!(self.engine.clash(&identity.reference, &uid_1), None);
+        let chain = self.engine.first_chain(&identity);
+        self.store(vec![
+            Change::Identity(identity.clone()),
+            Change::Chain(chain.clone()),
+        ]);
+        self.sync();
+        self.engine.add(&identity, chain);
+        Device::new(k, uid_1, mode)
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        Now {
+            posix: self.posix,
+            monotonic: self.monotonic,
+        }
+    }
+
+    pub(crate) fn wait(&mut self, seconds: u64) {
+        self.posix += seconds;
+        self.monotonic += Duration::from_secs(seconds);
+    }
+
+    fn store(&mut self, changes: Vec<Change>) {
+        changes
+            .into_iter()
+            .for_each(|change| self.written.apply(change));
+    }
+
+    /// A group commit.
+    pub(crate) fn sync(&mut self) {
+        let round = self.engine.end_sync_round();
+        self.synced = self.written.clone();
+        self.engine.synced(round);
+    }
+
+    /// What a server does with a datagram; the answer's changes are on disk when it returns.
+    pub(crate) fn receive(&mut self, datagram: &[u8]) -> Result<Answer, Dropped> {
+        self.receive_from(datagram, source(1))
+    }
+
+    pub(crate) fn receive_from(
+        &mut self,
+        datagram: &[u8],
+        source: SocketAddr,
+    ) -> Result<Answer, Dropped> {
+        let mut answer = self.engine.receive(datagram, source, self.now())?;
+        self.store(std::mem::take(&mut answer.changes));
+        if answer.durability == Durability::Synced {
+            self.synced = self.written.clone();
+        }
+        Ok(answer)
+    }
+
+    /// One exchange without loss.
+    pub(crate) fn exchange(&mut self, device: &mut Device) -> Accepted {
+        let poll = device.poll();
+        let answer = self.receive(&poll).unwrap();
+        device.accept(answer.datagram.as_bytes()).unwrap()
+    }
+
+    pub(crate) fn queue(&mut self, object: Object<'_>) -> Result<u32, QueueRefused> {
+        let prepared = self
+            .engine
+            .prepare(REFERENCE, &[object], None, self.now())?;
+        self.store(prepared.changes);
+        self.synced = self.written.clone();
+        let id = prepared.message.id;
+        self.engine.offer(prepared.message);
+        Ok(id)
+    }
+
+    pub(crate) fn cancel(&mut self, id: u32) -> Result<MessageState, QueueRefused> {
+        let message = self.engine.cancel(REFERENCE, id, self.now())?;
+        let (subscription, state) = (message.subscription, message.state);
+        self.store(vec![Change::Message(message)]);
+        self.synced = self.written.clone();
+        self.engine.release(subscription);
+        Ok(state)
+    }
+
+    /// `kill -9` and a new start, which syncs what the killed server has written.
+    pub(crate) fn kill(&mut self) {
+        self.synced = self.written.clone();
+        self.engine = Engine::new(self.written.load(self.epoch.clone()), SyncPolicy::Group);
+    }
+
+    /// The machine loses what was not synced.
+    pub(crate) fn power_cut(&mut self) {
+        self.written = self.synced.clone();
+        self.epoch = self.epoch.clone().after(Loss::PowerCut, self.posix);
+        self.kill();
+    }
+
+    /// An older state is put back.
+    pub(crate) fn restore(&mut self, backup: &State) {
+        self.written = backup.clone();
+        self.synced = backup.clone();
+        self.epoch = self.epoch.clone().after(Loss::Restore, self.posix);
+        self.kill();
+    }
+
+    pub(crate) fn message(&self, id: u32) -> MessageState {
+        self.written.message(id)
+    }
+}
+
+/// What a device learnt from an accepted response.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    pub(crate) sent: u16,
+    pub(crate) resend_counter: u8,
+    pub(crate) executed: Option<u32>,
+}
+
+/// A card, as far as the server can tell.
+#[derive(Clone)]
+pub(crate) struct Device {
+    pub(crate) link: Link,
+    pub(crate) recovery: RecoveryLink,
+    pub(crate) count: u32,
+    pub(crate) executed: Vec<u32>,
+    polled: bool,
+    recovering: bool,
+}
+
+impl Device {
+    fn new(k: &Key, uid_1: Uid, mode: Mode) -> Self {
+        Self {
+            link: Link::first(k, uid_1, mode),
+            recovery: RecoveryLink::first(k, uid_1, mode),
+            count: 0,
+            executed: Vec::new(),
+            polled: false,
+            recovering: false,
+        }
+    }
+
+    /// The next poll: the first under an identity, or a resend if one has gone unanswered.
+    pub(crate) fn poll(&mut self) -> Vec<u8> {
+        self.count += u32::from(self.polled);
+        self.polled = true;
+        let recovery = self.count >= 24 && self.count.is_multiple_of(8);
+        self.recovering |= recovery;
+        let count = u8::try_from(self.count).unwrap_or(u8::MAX);
+        let link = if recovery {
+            self.recovery.identity()
+        } else {
+            self.link.clone()
+        };
+        link.poll(count).as_bytes().to_vec()
+    }
+
+    /// Takes a response; `None` if it is not for this device as it is now.
+    pub(crate) fn accept(&mut self, datagram: &[u8]) -> Option<Accepted> {
+        let response = Response::parse(datagram).ok()?;
+        let recovered = self.recovering.then(|| self.recovery.identity());
+        let under_recovery = |link: &Link| link.open(&response).ok();
+        let (opened, link) = match self.link.open(&response) {
+            Ok(opened) => (opened, self.link.clone()),
+            Err(_) => {
+                let link = recovered?;
+                let opened = under_recovery(&link)?;
+                self.recovery = self.recovery.next();
+                (opened, link)
+            }
+        };
+        let limit = self.count.min(255) + 1;
+        if opened.sent() == 0
+            || (link.mode().authenticates_polls() && u32::from(opened.sent()) > limit)
+        {
+            return None;
+        }
+        let id = Msg::parse(opened.msg()).unwrap().id();
+        let newest = self.executed.last().copied().unwrap_or(0);
+        let executed = id.filter(|id| *id > newest);
+        self.executed.extend(executed);
+        let resend_counter = u8::try_from(self.count).unwrap_or(u8::MAX);
+        self.link = link.child(opened.uid_rand());
+        (self.count, self.polled, self.recovering) = (0, false, false);
+        Some(Accepted {
+            sent: opened.sent(),
+            resend_counter,
+            executed,
+        })
+    }
+}
