@@ -116,12 +116,19 @@ pub(crate) fn count_failure(env: &mut Env<'_>) -> Result<(), StatusWord> {
     env.put_domain_object(FAILURES, &failures.to_be_bytes())
 }
 
-/// The next challenge is another one, and the failures are forgotten.
-pub(crate) fn count_success(env: &mut Env<'_>, version: u8) -> Result<(), StatusWord> {
-    let (_, mut set) = key_set(env, version).ok_or(StatusWord::NO_SUCH_DATA)?;
+pub(crate) fn forget_failures(env: &mut Env<'_>) -> Result<(), StatusWord> {
+    if failures(env) == 0 {
+        return Ok(());
+    }
+    env.put_domain_object(FAILURES, &[0; 4])
+}
+
+/// The sequence counter has three bytes (Amendment D, 7.1.1.6).
+pub(crate) fn raise_sequence(
+    env: &mut Env<'_>,
+    version: u8,
+    set: &mut KeySet,
+) -> Result<(), StatusWord> {
     set.sequence = set.sequence.wrapping_add(1) & 0x00FF_FFFF;
-    env.begin()?;
-    env.put_domain_object(object(version), &set.encode())?;
-    env.put_domain_object(FAILURES, &[0; 4])?;
-    env.commit()
+    env.put_domain_object(object(version), &set.encode())
 }

@@ -60,7 +60,7 @@ impl Card {
                 Err(StatusWord::SECURE_MESSAGING)
             }
             (Messaging::GlobalPlatform, _) if runtimes => Err(StatusWord::SECURE_MESSAGING),
-            (Messaging::GlobalPlatform, Secure::Begun(..))
+            (Messaging::GlobalPlatform, Secure::Begun(_))
                 if command.ins != ins::EXTERNAL_AUTHENTICATE =>
             {
                 Err(StatusWord::SECURE_MESSAGING)

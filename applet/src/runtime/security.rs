@@ -31,8 +31,8 @@ pub(super) enum Secure {
     /// Nothing.
     #[default]
     None,
-    /// INITIALIZE UPDATE was answered, with the keys of this version.
-    Begun(Box<Session>, u8),
+    /// INITIALIZE UPDATE was answered.
+    Begun(Box<Session>),
     /// The host is authenticated.
     Open(Box<Session>),
 }
@@ -42,7 +42,7 @@ impl Secure {
     pub(super) fn level(&self) -> Option<Level> {
         match self {
             Self::Open(session) => Some(session.level()),
-            Self::None | Self::Begun(..) => None,
+            Self::None | Self::Begun(_) => None,
         }
     }
 }
@@ -79,7 +79,7 @@ impl Env<'_> {
     pub fn decrypt_secret(&self, secret: &[u8]) -> Result<Zeroizing<Vec<u8>>, StatusWord> {
         match &*self.secure {
             Secure::Open(session) => session.decrypt_secret(secret).ok_or(StatusWord::WRONG_DATA),
-            Secure::None | Secure::Begun(..) => Err(StatusWord::SECURITY_STATUS),
+            Secure::None | Secure::Begun(_) => Err(StatusWord::SECURITY_STATUS),
         }
     }
 
@@ -99,9 +99,10 @@ impl Env<'_> {
         if command.data.len() != options.size() {
             return Err(StatusWord::WRONG_LENGTH);
         }
-        let (version, set) = objects::key_set(self, command.p1).ok_or(StatusWord::NO_SUCH_DATA)?;
+        let (version, mut set) =
+            objects::key_set(self, command.p1).ok_or(StatusWord::NO_SUCH_DATA)?;
         *self.delay = delay(objects::failures(self));
-        let challenge = self.challenge(&set, options, aid)?;
+        let challenge = self.challenge(version, &mut set, options, aid)?;
         let (session, greeting) = Session::begin(&set, options, command.data, challenge);
         let diversification = objects::diversification(self);
         let answer = self.answer();
@@ -112,17 +113,20 @@ impl Env<'_> {
         if options.pseudo_random() {
             answer.extend_from_slice(&set.sequence.to_be_bytes()[1..]);
         }
-        *self.secure = Secure::Begun(Box::new(session), version);
+        *self.secure = Secure::Begun(Box::new(session));
         Ok(())
     }
 
+    /// A pseudo-random challenge never comes twice: the sequence counter is raised, durably, before it is used.
     fn challenge(
         &mut self,
-        set: &KeySet,
+        version: u8,
+        set: &mut KeySet,
         options: Options,
         aid: &Aid,
     ) -> Result<Vec<u8>, StatusWord> {
         if options.pseudo_random() {
+            objects::raise_sequence(self, version, set)?;
             return Ok(pseudo_random_challenge(set, options, aid.as_bytes()));
         }
         let mut challenge = vec![0; options.size()];
@@ -130,10 +134,9 @@ impl Env<'_> {
         Ok(challenge)
     }
 
-    /// Amendment D, 7.1.2. A success is counted as a new sequence, a failure as a failure; both are durable before
-    /// the answer leaves.
+    /// Amendment D, 7.1.2. A failure is counted and a success forgets them, durably before the answer leaves.
     fn external_authenticate(&mut self, command: &Command<'_>) -> Result<(), StatusWord> {
-        let Secure::Begun(mut session, version) = std::mem::take(self.secure) else {
+        let Secure::Begun(mut session) = std::mem::take(self.secure) else {
             return Err(StatusWord::CONDITIONS);
         };
         let level = Level::new(command.p1).ok_or(StatusWord::WRONG_P1P2)?;
@@ -145,7 +148,7 @@ impl Env<'_> {
             objects::count_failure(self)?;
             return Err(NOT_THE_HOST);
         }
-        objects::count_success(self, version)?;
+        objects::forget_failures(self)?;
         *self.secure = Secure::Open(session);
         Ok(())
     }

@@ -212,3 +212,112 @@ impl Session {
 fn session_key(from: &Key, constant: Constant, context: &[&[u8]; 2]) -> Key {
     Key::filled(from.length(), |out| derive(from, constant, context, out))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scp03::{Keys, check_value};
+
+    fn hex(text: &str) -> Vec<u8> {
+        hex::decode(text).expect("hexadecimal digits")
+    }
+
+    fn key(first: u8, len: u8) -> Key {
+        let bytes: Vec<u8> = (0..len).map(|at| first + at % 16).collect();
+        Key::from_bytes(&bytes).expect("a key")
+    }
+
+    fn keys(len: u8) -> Keys {
+        Keys {
+            enc: key(0x00, len),
+            mac: key(0x10, len),
+            dek: key(0x20, len),
+        }
+    }
+
+    /// A session of a card of another make, as the project pySim recorded it in its tests: i = 70, S8.
+    struct Recorded {
+        key_len: u8,
+        sequence: u32,
+        host: &'static str,
+        challenge_and_cryptogram: &'static str,
+        authenticate: &'static str,
+        command: &'static str,
+        answer: &'static str,
+    }
+
+    const RECORDED: [Recorded; 4] = [
+        Recorded {
+            key_len: 16,
+            sequence: 2,
+            host: "b13e5f938fc108c4",
+            challenge_and_cryptogram: "3eb51047495b249f66c484c1d2ef1948",
+            authenticate: "84821100107d5f5826a993ebc89eea24957fa0b3ce",
+            command: "84e291000ebf3e035c015a558d036518a28297",
+            answer: "bf3e125a1089882119900000000000000000000005971be68992dbbdfa",
+        },
+        Recorded {
+            key_len: 16,
+            sequence: 1,
+            host: "8e1552d0513c60f3",
+            challenge_and_cryptogram: "30760cd2c47c1dd395065fe5ead8a9d7",
+            authenticate: "8482030010fd4721a14d9b07003c451d2f8ae6bb21",
+            command: "84e2910018ca9c00f6713d79bc8baa642bdff51c3f6a4082d3bd9ad26c",
+            answer: "bf3e125a1089882119900000000000000000000005",
+        },
+        Recorded {
+            key_len: 16,
+            sequence: 3,
+            host: "fdf38259a1e0de44",
+            challenge_and_cryptogram: "3b1aca81e821f219081cdc01c26b372d",
+            authenticate: "84823300108c36f96bcc00724a4e13ad591d7da3f0",
+            command: "84e2910018267a85dfe4a98fca6fb0527e0dfecce4914e40401433c87f",
+            answer: "f3ba2b1013aa6224f5e1c138d71805c569e5439b47576260b75fc021b25097cb2e68f8a0144975b9",
+        },
+        Recorded {
+            key_len: 32,
+            sequence: 2,
+            host: "97b2055fe58599fd",
+            challenge_and_cryptogram: "a8439a22cedf045fa9f1903b2834f26e",
+            authenticate: "8482330010508a0fd959d2e547c6b33154a6be2057",
+            command: "84e29100187a5ef717eaf1e135ae92fe54429d0e465decda65f5fe5aea",
+            answer: "ea90dbfa648a67c5eb6abc57f8530b97d0cd5647c5e8732016b55203b078dd2ace7f8bc5d1c1cd99",
+        },
+    ];
+
+    #[test]
+    fn a_session_of_another_make_is_reproduced() {
+        let aid = hex("A0000005591010FFFFFFFF8900000100");
+        for recorded in RECORDED {
+            let set = KeySet {
+                keys: keys(recorded.key_len),
+                sequence: recorded.sequence,
+            };
+            let challenge = pseudo_random_challenge(&set, Options::DEFAULT, &aid);
+            let (mut session, greeting) =
+                Session::begin(&set, Options::DEFAULT, &hex(recorded.host), challenge);
+            let greeted = [greeting.challenge, greeting.cryptogram].concat();
+            assert_eq!(greeted, hex(recorded.challenge_and_cryptogram));
+
+            let apdu = hex(recorded.authenticate);
+            let level = Level::new(apdu[2]).expect("a level");
+            assert!(session.authenticate([apdu[0], apdu[1], apdu[2], apdu[3]], &apdu[5..], level));
+            let apdu = hex(recorded.command);
+            let plain = session.unwrap([apdu[0], apdu[1], apdu[2], apdu[3]], &apdu[5..], false);
+            assert_eq!(**plain.as_ref().expect("the host's"), hex("bf3e035c015a"));
+            let mut answer = hex("bf3e125a1089882119900000000000000000000005");
+            session.wrap(&mut answer, [0x90, 0x00]);
+            assert_eq!(answer, hex(recorded.answer));
+        }
+    }
+
+    #[test]
+    fn check_values_are_those_of_the_recorded_keys() {
+        let keys = keys(16);
+        let found = [&keys.enc, &keys.mac, &keys.dek].map(check_value);
+        assert_eq!(
+            found,
+            [[0xC3, 0x52, 0x80], [0x01, 0x38, 0x08], [0x84, 0x0D, 0xE5]]
+        );
+    }
+}

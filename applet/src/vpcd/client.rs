@@ -4,7 +4,7 @@ use std::{
     fmt,
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpStream, ToSocketAddrs as _},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use socket2::{SockRef, TcpKeepalive};
@@ -20,6 +20,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(5);
 /// After how long a silence the peer is asked whether it is still there: a reader may be silent for days.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// A reader gives power to a card that it finds. One that asks for the ATR for so long and gives none has missed that
+/// another card left before this one came: pcscd looks every 400 ms.
+const POWER_DUE: Duration = Duration::from_secs(2);
+/// For how long the card then comes out, so that the reader sees it leave.
+const OUT: Duration = Duration::from_secs(1);
 /// Bytes read at once: more than a command with extended lengths.
 const CHUNK: usize = 70_000;
 
@@ -115,10 +120,10 @@ pub fn insert(
             Ok(End::Stopped) => io::Error::new(io::ErrorKind::UnexpectedEof, "the reader hung up"),
             Err(error) => error,
         };
-        pause = if reached {
-            FIRST_PAUSE
-        } else {
-            (pause * 2).min(LONGEST_PAUSE)
+        pause = match why.kind() {
+            _ if !reached => (pause * 2).min(LONGEST_PAUSE),
+            io::ErrorKind::TimedOut => OUT,
+            _ => FIRST_PAUSE,
         };
         tell(Event::Disconnected {
             why,
@@ -142,6 +147,7 @@ fn serve(
     let mut frames = Frames::default();
     let mut chunk = vec![0; CHUNK];
     let mut out = Vec::new();
+    let mut power = PowerDue::default();
     loop {
         // The reader sends length and body apart and waits for the first one's acknowledgement, which the
         // system would delay by 40 ms. Linux forgets the option, so it is set each time.
@@ -156,11 +162,37 @@ fn serve(
                 return Ok(End::Torn);
             }
             event.into_iter().for_each(&mut *tell);
+            power.check(card)?;
             let wait = card.take_delay();
             if !wait.is_zero() && stop.pause(wait) {
                 return Ok(End::Stopped);
             }
             stream.write_all(&out)?;
         }
+    }
+}
+
+/// Whether the reader has given power in time.
+#[derive(Default)]
+enum PowerDue {
+    #[default]
+    NothingCame,
+    Since(Instant),
+    Given,
+}
+
+impl PowerDue {
+    /// After each frame; fails when power is overdue.
+    fn check(&mut self, card: &Card) -> io::Result<()> {
+        match self {
+            _ if card.is_powered() => *self = Self::Given,
+            Self::NothingCame => *self = Self::Since(Instant::now()),
+            Self::Since(first) if first.elapsed() > POWER_DUE => {
+                let why = "the reader gives no power: it has not noticed a new card";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+            Self::Since(_) | Self::Given => {}
+        }
+        Ok(())
     }
 }

@@ -12,6 +12,8 @@ mod damage;
 mod devices;
 mod exchange;
 mod files;
+mod host;
+mod manager;
 mod power;
 mod reader;
 mod vectors;

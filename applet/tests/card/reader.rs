@@ -197,6 +197,25 @@ fn a_torn_write_takes_the_answer_and_not_the_card() {
 }
 
 #[test]
+fn a_card_that_gets_no_power_comes_out_until_the_reader_must_have_seen_it_leave() {
+    let folder = Folder::new();
+    folder.new_card(&[]);
+    let mut slot = Slot::new();
+    let mut card = Inserted::into(&slot, &folder, &[]);
+    let (stream, _) = slot.listener.accept().expect("the card comes");
+    slot.stream = Some(stream);
+    loop {
+        slot.send(&[4]);
+        if slot.receive().is_err() {
+            break;
+        }
+    }
+    card.expect("no reader at");
+    slot.power_on();
+    card.expect("powered on");
+}
+
+#[test]
 fn whatever_comes_from_the_reader_is_survived() {
     let folder = Folder::new();
     folder.new_card(&[]);
