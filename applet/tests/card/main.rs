@@ -14,6 +14,7 @@ mod exchange;
 mod files;
 mod host;
 mod manager;
+mod matrix;
 mod power;
 mod reader;
 mod vectors;
