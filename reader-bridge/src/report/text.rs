@@ -103,7 +103,9 @@ fn exchange_done(card: &str, done: &ExchangeEvent) -> Vec<String> {
         done.resend_counter,
         identity(&done.identity_before),
         identity(&done.identity_after),
-        done.message
+        // What it asks for follows, with what becomes of it.
+        done.message_id
+            .map_or_else(|| done.message.clone(), |id| format!("message {id}"))
     );
     if done.polls_lost > 0 || done.answers_lost > 0 {
         first += &format!(
@@ -195,5 +197,8 @@ fn reason(because: Because, via: Via) -> &'static str {
 }
 
 fn seconds(millis: u64) -> String {
-    format!("{} s", Duration::from_millis(millis).as_secs_f64())
+    match millis {
+        0..10_000 => format!("{:.1} s", Duration::from_millis(millis).as_secs_f64()),
+        _ => humantime::format_duration(Duration::from_secs(millis / 1000)).to_string(),
+    }
 }

@@ -33,7 +33,7 @@ impl Session {
         };
         let Some(id) = msg.id() else { return };
         let duplicate = outcome.flags.contains(Flags::DUPLICATE) || id <= self.memory.last_message;
-        let schedule = self.schedule;
+        let schedule = *self.planner.schedule();
         let objects = msg
             .objects()
             .map(|object| self.judge(object, duplicate, outcome.flags, found.via, now))
@@ -46,8 +46,8 @@ impl Session {
             error: None,
         }));
         self.memory.last_message = self.memory.last_message.max(id);
-        if self.schedule != schedule {
-            self.tell(Event::schedule(&self.schedule));
+        if *self.planner.schedule() != schedule {
+            self.tell(Event::schedule(self.planner.schedule()));
         }
     }
 
@@ -95,7 +95,7 @@ impl Session {
             Object::GenerateKey { .. } => return (Done::ByCard, None),
             _ => return (Done::Reported, None),
         }
-        self.schedule = self.memory.rules.over(own);
+        self.planner.follow(self.memory.rules.over(own));
         (Done::Acted, None)
     }
 

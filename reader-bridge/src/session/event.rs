@@ -187,6 +187,8 @@ pub struct Exchange {
     /// From the last poll to its answer, in milliseconds; absent when the answer was found on the
     /// card afterwards.
     pub round_trip_ms: Option<u64>,
+    /// The message's id; absent where there is nothing to do, or it cannot be read.
+    pub message_id: Option<u32>,
     /// The message in words.
     pub message: String,
 }

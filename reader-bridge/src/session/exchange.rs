@@ -7,6 +7,7 @@ use std::{collections::VecDeque, time::Duration};
 use protocol::{
     card::{Flags, Outcome, StatusWord},
     identity::Uid,
+    msg::Msg,
     poll::Poll,
     response::Response,
 };
@@ -65,7 +66,7 @@ impl Session {
         }
         let (to, via) = self.route.endpoint();
         let to = to.to_owned();
-        self.last_poll = Some(now.mono);
+        self.planner.polled(now);
         self.remember_outstanding(poll.uid, via, now);
         let polls = self.exchange.as_ref().map_or(0, |exchange| exchange.polls);
         let timeout = self.backoff.timeout(polls, &mut self.rng);
@@ -289,23 +290,14 @@ impl Session {
         };
         self.act(outcome, found, now);
         self.out.push_back(Action::Close);
-        self.wanted = false;
-        self.schedule_next(now);
+        let wait = self.planner.plan(now, &mut self.rng);
+        self.memory.next_poll = Some(now.wall.saturating_add(wait.as_secs()));
+        self.state = State::Idle;
         self.save(now);
         self.announce(now);
         if self.config.once.is_some() {
             self.finish(End::Done);
         }
-    }
-
-    fn schedule_next(&mut self, now: Now) {
-        let mut wait = self.schedule.next(&mut self.rng);
-        wait += self
-            .schedule
-            .quiet(now.wall.saturating_add(wait.as_secs()), &mut self.rng);
-        self.due = now.mono + wait;
-        self.memory.next_poll = Some(now.wall.saturating_add(wait.as_secs()));
-        self.state = State::Idle;
     }
 
     /// No answer in time.
@@ -319,10 +311,10 @@ impl Session {
             });
             return self.finish(End::NoAnswer { polls, to });
         }
-        let quiet = self.quiet(now);
-        if !quiet.is_zero() {
+        let held_back = self.planner.held_back(now, &mut self.rng);
+        if !held_back.is_zero() {
             if let Some(exchange) = &mut self.exchange {
-                exchange.deadline = now.mono + quiet;
+                exchange.deadline = now.mono + held_back;
             }
             return;
         }
@@ -353,6 +345,7 @@ fn done(
         duplicate: outcome.flags.contains(Flags::DUPLICATE),
         not_done: outcome.flags.contains(Flags::NOT_DONE),
         round_trip_ms: round_trip.map(|trip| u64::try_from(trip.as_millis()).unwrap_or(u64::MAX)),
+        message_id: Msg::parse(&outcome.msg).ok().and_then(|msg| msg.id()),
         message: in_words(&outcome.msg),
     })
 }

@@ -22,6 +22,7 @@ mod event;
 mod exchange;
 mod io;
 mod memory;
+mod planner;
 mod resume;
 mod route;
 mod schedule;
@@ -35,6 +36,7 @@ pub use backoff::{Backoff, Timeouts};
 pub use event::{Asked, Done, Event, Exchange as ExchangeEvent, Message, What};
 pub use io::{Action, Ask, Command, End, Input, Now, Occasion, Reply};
 pub use memory::{Memory, Outstanding, Transport};
+pub use planner::Planner;
 pub use route::{Because, MAX_LIFETIME, NotFollowed, RESENDS_BEFORE_CHANGE, Route, Via};
 pub use schedule::{Rules, Schedule};
 
@@ -64,24 +66,19 @@ pub struct Session {
     config: Config,
     memory: Memory,
     rng: Rng,
-    schedule: Schedule,
+    planner: Planner,
     route: Route,
     backoff: Backoff,
     state: State,
     /// The poll that is not answered yet. Outlives the card's absence.
     exchange: Option<Exchange>,
     exchanges: u64,
-    /// When the next poll is due, unless one is unanswered.
-    due: Duration,
-    /// Somebody asked for a poll: no quiet window holds it back.
-    wanted: bool,
     /// Whether the card's last outcome was read since it came.
     resumed: bool,
     /// The card came from outside, so this may be an occasion for a poll.
     inserted: bool,
     /// The card's own count says that a poll has gone unanswered.
     card_waits: bool,
-    last_poll: Option<Duration>,
     out: VecDeque<Action>,
 }
 
@@ -125,19 +122,17 @@ impl Session {
         let since = memory
             .last_poll
             .map(|last| Duration::from_secs(now.wall.saturating_sub(last)));
+        let last_poll = since.and_then(|since| now.mono.checked_sub(since));
+        let mut planner = Planner::new(schedule, now.mono + wait, last_poll);
+        if config.once.is_some() {
+            planner.request(now);
+        }
         Self {
             backoff: Backoff::new(config.timeouts),
-            due: if config.once.is_some() {
-                now.mono
-            } else {
-                now.mono + wait
-            },
-            wanted: config.once.is_some(),
-            last_poll: since.and_then(|since| now.mono.checked_sub(since)),
+            planner,
             config,
             memory,
             rng: Rng::with_seed(seed),
-            schedule,
             route,
             state: State::NoCard,
             exchange: None,
@@ -169,7 +164,7 @@ impl Session {
     /// When to come back with [`Input::Time`], if nothing happens before.
     pub fn deadline(&self) -> Option<Duration> {
         match self.state {
-            State::Idle => Some(self.due),
+            State::Idle => Some(self.planner.due()),
             State::Waiting => self.exchange.as_ref().map(|exchange| exchange.deadline),
             _ => None,
         }
@@ -199,16 +194,16 @@ impl Session {
 
     fn time(&mut self, now: Now) {
         match self.state {
-            State::Idle if now.mono >= self.due => self.due_now(now),
+            State::Idle if now.mono >= self.planner.due() => self.due_now(now),
             State::Waiting if self.deadline().is_some_and(|at| now.mono >= at) => self.silence(now),
             _ => {}
         }
     }
 
     fn due_now(&mut self, now: Now) {
-        let quiet = self.quiet(now);
-        if !quiet.is_zero() {
-            self.due = now.mono + quiet;
+        let held_back = self.planner.held_back(now, &mut self.rng);
+        if !held_back.is_zero() {
+            self.planner.postpone(now, held_back);
             return self.announce(now);
         }
         if self.resumed {
@@ -218,21 +213,17 @@ impl Session {
         }
     }
 
-    /// How long the quiet window holds a poll back.
-    fn quiet(&mut self, now: Now) -> Duration {
-        if self.wanted {
-            Duration::ZERO
-        } else {
-            self.schedule.quiet(now.wall, &mut self.rng)
-        }
-    }
-
-    fn wake(&mut self, occasion: Occasion, now: Now) {
+    /// Whether the rules of this card's operator let this be an occasion for a poll.
+    pub fn allows(&self, occasion: Occasion) -> bool {
         let bit = match occasion {
             Occasion::HostRequest => Events::HOST_REQUEST,
             Occasion::NetworkChange => Events::NETWORK_CHANGE,
         };
-        if !self.schedule.events.has(bit) {
+        self.planner.schedule().events.has(bit)
+    }
+
+    fn wake(&mut self, occasion: Occasion, now: Now) {
+        if !self.allows(occasion) {
             if occasion == Occasion::HostRequest {
                 self.tell(Event::RequestRefused {
                     why: "the polling rules of this card's operator do not allow polls on request",
@@ -244,21 +235,10 @@ impl Session {
             exchange.deadline = exchange.deadline.min(now.mono);
         }
         match occasion {
-            Occasion::HostRequest => {
-                self.due = now.mono;
-                self.wanted = true;
-            }
-            Occasion::NetworkChange => self.due_on_event(now),
+            Occasion::HostRequest => self.planner.request(now),
+            Occasion::NetworkChange => self.planner.event(now),
         }
         self.time(now);
-    }
-
-    /// An event asks for a poll: now, but not sooner after the last one than the floor allows.
-    fn due_on_event(&mut self, now: Now) {
-        let earliest = self.last_poll.map_or(now.mono, |last| {
-            (last + self.schedule.floor()).max(now.mono)
-        });
-        self.due = self.due.min(earliest);
     }
 
     fn tell(&mut self, event: Event) {
@@ -277,7 +257,7 @@ impl Session {
 
     /// Tells when the next poll is due.
     fn announce(&mut self, now: Now) {
-        let left = self.due.saturating_sub(now.mono);
+        let left = self.planner.due().saturating_sub(now.mono);
         self.tell(Event::NextPoll {
             in_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
         });
@@ -315,7 +295,7 @@ impl Session {
             exchange.deadline = exchange.deadline.max(now.mono + CARD_RETRY);
             self.state = State::Waiting;
         } else {
-            self.due = now.mono + CARD_RETRY;
+            self.planner.postpone(now, CARD_RETRY);
             self.state = State::Idle;
             self.announce(now);
         }

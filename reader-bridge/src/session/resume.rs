@@ -72,8 +72,8 @@ impl Session {
             Some(outcome) => self.act_on_pending(&outcome, now),
             None => {}
         }
-        if inserted && self.schedule.events.has(Events::POWER_ON) {
-            self.due_on_event(now);
+        if inserted && self.planner.schedule().events.has(Events::POWER_ON) {
+            self.planner.event(now);
         }
         if self.exchange.is_some() {
             self.go_on(poll, datagram, now);
@@ -130,9 +130,9 @@ impl Session {
         self.state = State::Idle;
         if self.outstanding().is_some() && self.config.once.is_none() {
             // Polled before a restart, and unanswered.
-            self.due = self.due.min(now.mono);
+            self.planner.hurry(now);
         }
-        if self.due <= now.mono {
+        if self.planner.due() <= now.mono {
             self.time(now);
         } else {
             self.announce(now);

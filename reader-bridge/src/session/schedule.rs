@@ -94,12 +94,13 @@ impl Rules {
             .quiet
             .map(|quiet| (quiet.start, quiet.length))
             .or(self.quiet);
-        if let Some(floor) = rules.floor {
-            self.floor = Some(floor);
-            self.ceiling = Some(rules.ceiling.unwrap_or(before.ceiling).max(floor));
-        } else if let Some(ceiling) = rules.ceiling {
-            self.ceiling = Some(ceiling);
-            self.floor = Some(before.floor.min(ceiling));
+        self.floor = rules.floor.or(self.floor);
+        self.ceiling = rules.ceiling.or(self.ceiling);
+        let (floor, ceiling) = (rules.floor, rules.ceiling);
+        if floor.is_some_and(|floor| floor > before.ceiling) && ceiling.is_none() {
+            self.ceiling = floor;
+        } else if ceiling.is_some_and(|ceiling| ceiling < before.floor) && floor.is_none() {
+            self.floor = ceiling;
         }
     }
 
