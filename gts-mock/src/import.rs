@@ -16,8 +16,8 @@ use zeroize::Zeroizing;
 
 use crate::{
     engine::Engine,
-    server::Core,
-    store::{ChainRecord, IdentityRecord, StoreError},
+    server::{Core, OperatorError},
+    store::{ChainRecord, IdentityRecord},
 };
 
 /// The header line.
@@ -39,9 +39,9 @@ pub enum ImportError {
     /// Lines that cannot be taken.
     #[error("nothing was imported:\n{0}")]
     Lines(BadLines),
-    /// They could not be stored.
-    #[error("nothing was imported: {0}")]
-    Store(#[from] StoreError),
+    /// They could not be stored, or not synced.
+    #[error(transparent)]
+    Stored(#[from] OperatorError),
 }
 
 /// The first bad lines with their reasons, and how many there are.

@@ -230,7 +230,7 @@ impl From<RequestError> for Failure {
 impl From<ImportError> for Failure {
     fn from(error: ImportError) -> Self {
         let status = match &error {
-            ImportError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            ImportError::Stored(_) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Self::new(status, error.to_string())
@@ -241,7 +241,7 @@ impl From<OperatorError> for Failure {
     fn from(error: OperatorError) -> Self {
         match error {
             OperatorError::Refused(refused) => refused.into(),
-            OperatorError::Store(error) => error.into(),
+            failed => Self::new(StatusCode::SERVICE_UNAVAILABLE, failed.to_string()),
         }
     }
 }

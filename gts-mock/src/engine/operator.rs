@@ -63,7 +63,7 @@ pub enum QueueRefused {
 /// How many messages may wait for one subscription.
 const MAX_WAITING: usize = 1000;
 
-/// A message that is to be stored and then put on offer.
+/// A message that is to be stored before it is put on offer, or after it was withdrawn.
 #[derive(Debug)]
 pub struct Prepared {
     /// The message.
@@ -100,6 +100,7 @@ impl Engine {
             attempt: 0,
             generation: self.epoch.generation,
             highest_id: 0,
+            open_messages: 0,
         }
     }
 
@@ -139,6 +140,7 @@ impl Engine {
             state: MessageState::Queued,
             changed_at: now.posix,
         };
+        subscription.queue.prepare();
         let chain = Change::Chain(subscription.chain_record());
         Ok(Prepared {
             changes: vec![chain, Change::Message(message.clone())],
@@ -154,21 +156,32 @@ impl Engine {
             return;
         };
         let on_offer = subscription.queue.head().is_none();
+        subscription.queue.prepared();
         subscription.queue.restore(message);
         if on_offer {
             self.reindex(id);
         }
     }
 
-    /// Takes a message out of the queue; the change is to be stored, synced, and followed by
+    /// Forgets a message that could not be stored.
+    pub fn abandon(&mut self, message: &MessageRecord) {
+        if let Some(subscription) = self.subscriptions.get_mut(&message.subscription) {
+            subscription.queue.prepared();
+        }
+    }
+
+    /// Lets no message of this subscription go on offer until [`Engine::release`]: one that is written
+    /// is not synced yet.
+    pub fn hold(&mut self, id: SubId) {
+        if let Some(subscription) = self.subscriptions.get_mut(&id) {
+            subscription.queue.hold();
+        }
+    }
+
+    /// Takes a message out of the queue; the changes are to be stored, synced, and followed by
     /// [`Engine::release`]. If it may have been offered, its child stays answered until the next
     /// promotion.
-    pub fn cancel(
-        &mut self,
-        reference: &str,
-        id: u32,
-        now: Now,
-    ) -> Result<MessageRecord, QueueRefused> {
+    pub fn cancel(&mut self, reference: &str, id: u32, now: Now) -> Result<Prepared, QueueRefused> {
         let subscription = self.subscription_mut(reference)?.id;
         self.withdraw(subscription, id, MessageState::Cancelled, now)
     }
@@ -183,7 +196,7 @@ impl Engine {
 
     /// Messages whose time has come, at most `limit` of them; to be stored and released as with
     /// [`Engine::cancel`].
-    pub fn expire(&mut self, now: Now, limit: usize) -> Vec<MessageRecord> {
+    pub fn expire(&mut self, now: Now, limit: usize) -> Vec<Prepared> {
         let mut expired = Vec::new();
         for (subscription, id) in self.deadlines.due(now.posix, limit) {
             match self.withdraw(subscription, id, MessageState::Expired, now) {
@@ -204,7 +217,7 @@ impl Engine {
         id: u32,
         reason: MessageState,
         now: Now,
-    ) -> Result<MessageRecord, QueueRefused> {
+    ) -> Result<Prepared, QueueRefused> {
         let Some(owner) = self.subscriptions.get_mut(&subscription) else {
             return Err(QueueRefused::NoMessage(id));
         };
@@ -217,10 +230,14 @@ impl Engine {
             });
         };
         message.changed_at = now.posix;
+        let chain = Change::Chain(owner.chain_record());
         if message.state.is_withdrawn() {
             self.reindex(subscription);
         }
-        Ok(message)
+        Ok(Prepared {
+            changes: vec![chain, Change::Message(message.clone())],
+            message,
+        })
     }
 
     fn subscription_mut(&mut self, reference: &str) -> Result<&mut Subscription, QueueRefused> {

@@ -23,6 +23,8 @@ pub struct Queue {
     /// The head was withdrawn and that is not on disk yet: nothing else goes on offer before, or a
     /// crash could put the old head back in front of a message that the card has accepted.
     held: bool,
+    /// Messages that are being stored and wait to be offered.
+    prepared: u32,
 }
 
 impl Queue {
@@ -33,6 +35,7 @@ impl Queue {
             withdrawn: Vec::new(),
             waiting: Vec::new(),
             held: false,
+            prepared: 0,
         }
     }
 
@@ -54,6 +57,24 @@ impl Queue {
     /// Those that are offered no more and may have been accepted.
     pub fn withdrawn(&self) -> &[MessageRecord] {
         &self.withdrawn
+    }
+
+    /// How many messages are not done with, those included that are being stored.
+    pub(super) fn open(&self) -> u32 {
+        let known = self.withdrawn.len() + self.waiting.len();
+        u32::try_from(known)
+            .unwrap_or(u32::MAX)
+            .saturating_add(self.prepared)
+    }
+
+    /// A message is about to be stored.
+    pub(super) fn prepare(&mut self) {
+        self.prepared += 1;
+    }
+
+    /// It has been stored, or will not be.
+    pub(super) fn prepared(&mut self) {
+        self.prepared = self.prepared.saturating_sub(1);
     }
 
     /// Puts back a message that the store held. Ids grow, so their order is the queue's.
@@ -119,7 +140,12 @@ impl Queue {
         Some(message)
     }
 
-    /// The withdrawal is on disk: the next message may go on offer.
+    /// Lets nothing go on offer until [`Queue::release`].
+    pub(super) fn hold(&mut self) {
+        self.held = true;
+    }
+
+    /// What was held back for is on disk: the next message may go on offer.
     pub(super) fn release(&mut self) {
         self.held = false;
     }

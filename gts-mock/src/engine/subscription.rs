@@ -127,6 +127,7 @@ impl Subscription {
             attempt: self.attempt,
             generation: self.generation,
             highest_id: self.queue.highest_id(),
+            open_messages: self.queue.open(),
         }
     }
 

@@ -13,22 +13,19 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use protocol::{msg::Object, response::ResponseDatagram};
+use protocol::response::ResponseDatagram;
 
 use super::journal::Journal;
 use crate::{
-    engine::{Answer, Durability, Engine, Now, QueueRefused, counters::Dropped},
-    store::{ChainRecord, Change, IdentityRecord, MessageRecord, Store, StoreError, SubId, Sync},
+    engine::{Answer, Durability, Engine, Now, counters::Dropped},
+    store::{Change, MessageRecord, Store, StoreError, SubId, Sync},
 };
-
-/// How many expired messages are withdrawn at a time.
-const EXPIRE_BATCH: usize = 1000;
 
 /// What workers and operators share.
 pub struct Core {
-    operator: Mutex<()>,
+    pub(super) operator: Mutex<()>,
     engine: Mutex<Engine>,
-    journal: Mutex<Journal>,
+    pub(super) journal: Mutex<Journal>,
     /// Something was written since the last sync began.
     unsynced: AtomicBool,
     /// The journal has a backlog, so every answer has to ask it.
@@ -43,17 +40,6 @@ pub struct Outgoing {
     pub datagram: ResponseDatagram,
     /// The number of the poll in its batch.
     pub to: usize,
-}
-
-/// Why an operator's wish is not granted.
-#[derive(Debug, thiserror::Error)]
-pub enum OperatorError {
-    /// It cannot be.
-    #[error(transparent)]
-    Refused(#[from] QueueRefused),
-    /// It could not be stored.
-    #[error("it could not be stored: {0}")]
-    Store(#[from] StoreError),
 }
 
 impl Core {
@@ -135,125 +121,33 @@ impl Core {
         (answers.len()..decided).for_each(|_| engine.counters.note(Dropped::NotStored));
     }
 
-    fn write(
+    pub(super) fn write(
         &self,
         journal: &mut Journal,
         changes: Vec<Change>,
         durability: Durability,
     ) -> Result<(), StoreError> {
-        self.unsynced.store(true, Ordering::Release);
         let written = journal.write(changes, durability);
-        self.troubled
-            .store(journal.is_troubled(), Ordering::Release);
+        self.note(journal);
         written
+    }
+
+    /// Notes what a write has left to do.
+    pub(super) fn note(&self, journal: &Journal) {
+        self.unsynced.store(true, Ordering::Release);
+        let troubled = journal.is_troubled();
+        self.troubled.store(troubled, Ordering::Release);
+    }
+
+    pub(super) fn release(&self, subscriptions: &[SubId]) {
+        let mut engine = self.engine();
+        subscriptions.iter().for_each(|id| engine.release(*id));
     }
 
     /// Counts answers that the network refused.
     pub fn note_not_sent(&self, count: usize) {
         let mut engine = self.engine();
         (0..count).for_each(|_| engine.counters.note(Dropped::NotSent));
-    }
-
-    /// Queues a message; when this returns, it is on disk and waits its turn.
-    pub fn queue(
-        &self,
-        reference: &str,
-        objects: &[Object<'_>],
-        expires_in: Option<u64>,
-    ) -> Result<MessageRecord, OperatorError> {
-        let _operator = lock(&self.operator);
-        let mut engine = self.engine();
-        let prepared = engine.prepare(reference, objects, expires_in, self.now())?;
-        self.store_for_operator(engine, &prepared.changes)?;
-        self.engine().offer(prepared.message.clone());
-        tracing::info!(reference, id = prepared.message.id, "message queued");
-        Ok(prepared.message)
-    }
-
-    /// Cancels a message that waits or is on offer.
-    pub fn cancel(&self, reference: &str, id: u32) -> Result<MessageRecord, OperatorError> {
-        let _operator = lock(&self.operator);
-        let mut engine = self.engine();
-        let message = engine.cancel(reference, id, self.now())?;
-        self.store_withdrawals(engine, vec![message.clone()])?;
-        tracing::info!(reference, id, state = %message.state, "message cancelled");
-        Ok(message)
-    }
-
-    /// Withdraws messages whose time has come.
-    pub fn expire(&self) {
-        let _operator = lock(&self.operator);
-        let mut engine = self.engine();
-        let expired = engine.expire(self.now(), EXPIRE_BATCH);
-        if expired.is_empty() {
-            return;
-        }
-        tracing::info!(count = expired.len(), "messages expired");
-        // A failure is logged by the journal, and written later.
-        let _ = self.store_withdrawals(engine, expired);
-    }
-
-    /// The next message of each goes on offer only when the withdrawal is on disk.
-    fn store_withdrawals(
-        &self,
-        engine: MutexGuard<'_, Engine>,
-        messages: Vec<MessageRecord>,
-    ) -> Result<(), StoreError> {
-        let subscriptions: Vec<SubId> = messages
-            .iter()
-            .map(|message| message.subscription)
-            .collect();
-        let mut journal = lock(&self.journal);
-        drop(engine);
-        journal.hold(&subscriptions);
-        let changes = messages.into_iter().map(Change::Message).collect();
-        self.write(&mut journal, changes, Durability::Synced)?;
-        let released = journal.released();
-        drop(journal);
-        self.release(&released);
-        Ok(())
-    }
-
-    fn release(&self, subscriptions: &[SubId]) {
-        let mut engine = self.engine();
-        subscriptions.iter().for_each(|id| engine.release(*id));
-    }
-
-    /// Takes subscriptions that were checked against the engine under the same lock by `check`.
-    pub fn import<E: From<StoreError>>(
-        &self,
-        check: impl FnOnce(&Engine) -> Result<Vec<(IdentityRecord, ChainRecord)>, E>,
-    ) -> Result<usize, E> {
-        let _operator = lock(&self.operator);
-        let engine = self.engine();
-        let subscriptions = check(&engine)?;
-        let changes = subscriptions.iter().flat_map(|(identity, chain)| {
-            [
-                Change::Identity(identity.clone()),
-                Change::Chain(chain.clone()),
-            ]
-        });
-        let changes: Vec<Change> = changes.collect();
-        self.store_for_operator(engine, &changes)?;
-        let mut engine = self.engine();
-        let count = subscriptions.len();
-        subscriptions
-            .into_iter()
-            .for_each(|(identity, chain)| engine.add(&identity, chain));
-        tracing::info!(count, "subscriptions imported");
-        Ok(count)
-    }
-
-    /// Unlike a promotion, an operator's change that fails is refused, not kept for later.
-    fn store_for_operator(
-        &self,
-        engine: MutexGuard<'_, Engine>,
-        changes: &[Change],
-    ) -> Result<(), StoreError> {
-        let mut journal = lock(&self.journal);
-        drop(engine);
-        self.unsynced.store(true, Ordering::Release);
-        journal.write_or_refuse(changes)
     }
 
     /// All messages ever queued for a subscription, oldest first. `None`: there is none.
@@ -314,6 +208,6 @@ impl Core {
 
 /// A thread that panicked has left nothing half done behind these locks that would be worse than
 /// answering no more.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

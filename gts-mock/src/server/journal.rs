@@ -22,6 +22,14 @@ pub(super) struct Journal {
     held: Vec<SubId>,
 }
 
+/// How far an operator's change got.
+pub(super) enum Refusal {
+    /// Nothing of it is in the store.
+    NotWritten(StoreError),
+    /// All of it is in the store, and a power cut may lose it.
+    NotSynced(StoreError),
+}
+
 impl Journal {
     pub(super) fn new(store: Box<dyn Store>) -> Result<Self, StoreError> {
         let syncer = store.syncer()?;
@@ -68,11 +76,16 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes and syncs these changes, or refuses them and keeps nothing.
-    pub(super) fn write_or_refuse(&mut self, changes: &[Change]) -> Result<(), StoreError> {
-        self.write(Vec::new(), Durability::Written)?;
-        self.store.commit(changes)?;
-        self.syncer.sync()
+    /// Writes and syncs these changes. Unlike [`Journal::write`] it keeps nothing that cannot be
+    /// written; what is written and cannot be synced is synced later.
+    pub(super) fn write_or_refuse(&mut self, changes: &[Change]) -> Result<(), Refusal> {
+        self.write(Vec::new(), Durability::Written)
+            .map_err(Refusal::NotWritten)?;
+        self.store.commit(changes).map_err(Refusal::NotWritten)?;
+        self.sync_due = true;
+        self.syncer.sync().map_err(Refusal::NotSynced)?;
+        self.sync_due = false;
+        Ok(())
     }
 
     /// Whether the subscription waits for the disk.

@@ -20,7 +20,10 @@
 //! ```
 
 mod core;
+#[cfg(test)]
+mod failing_store;
 mod journal;
+mod operator;
 mod udp;
 mod worker;
 
@@ -34,7 +37,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-pub use self::core::{Core, OperatorError};
+pub use self::{core::Core, operator::OperatorError};
 
 use crate::{
     admin::{self, AdminSocket},

@@ -62,6 +62,8 @@ pub struct ChainRecord {
     pub generation: u32,
     /// The highest message id ever given to it.
     pub highest_id: u32,
+    /// How many of its messages are not done with: tells a damaged store that has lost one.
+    pub open_messages: u32,
 }
 
 /// A message to one subscription.
@@ -228,6 +230,11 @@ pub enum StoreError {
         /// Which record.
         what: String,
     },
+    /// The database is empty or cut, where a store should be.
+    #[error(
+        "{0} is empty or cut: restore a backup; if this store was never used, remove that file"
+    )]
+    Empty(PathBuf),
     /// The database refuses.
     #[error("store: {0}")]
     Database(#[from] rusqlite::Error),

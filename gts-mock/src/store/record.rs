@@ -121,6 +121,7 @@ impl ChainRecord {
             .put(&[self.attempt])
             .put(&self.generation.to_be_bytes())
             .put(&self.highest_id.to_be_bytes())
+            .put(&self.open_messages.to_be_bytes())
             .0
     }
 
@@ -135,6 +136,7 @@ impl ChainRecord {
             attempt: fields.u8()?,
             generation: fields.u32()?,
             highest_id: fields.u32()?,
+            open_messages: fields.u32()?,
         };
         fields.end()?;
         Some(record)
@@ -192,6 +194,7 @@ mod tests {
             attempt: 3,
             generation: 4,
             highest_id: 5,
+            open_messages: 6,
         };
         let bytes = chain.encode();
         let read = ChainRecord::decode(&bytes, 9).unwrap();

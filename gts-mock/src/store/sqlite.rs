@@ -6,6 +6,7 @@
 //! (`synchronous = NORMAL`).
 
 use std::{
+    collections::HashMap,
     fs::{DirBuilder, File, TryLockError},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -35,8 +36,11 @@ const SCHEMA: &str = "
 ";
 const SECRET: &str = "secret";
 const EPOCH: &str = "epoch";
-/// Present while a server runs; its content is the boot in which it was started.
+/// The boot in which the running server was started, or [`STOPPED`].
 const RUNNING: &str = "running";
+const STOPPED: &[u8] = b"stopped";
+/// How many subscriptions there are: tells a damaged store that has lost one.
+const COUNT: &str = "count";
 
 /// A store in a directory of its own.
 pub struct SqliteStore {
@@ -102,16 +106,17 @@ impl SqliteStore {
             log,
             _lock: lock,
         };
-        store.prepare_schema(&database)?;
+        store.prepare_schema(&database, existed)?;
         let (loaded, opened) = store.load(options, &key_file)?;
         Ok((store, loaded, opened))
     }
 
-    fn prepare_schema(&mut self, database: &Path) -> Result<(), StoreError> {
+    fn prepare_schema(&mut self, database: &Path, existed: bool) -> Result<(), StoreError> {
         let found: i64 = self
             .connection
             .pragma_query_value(None, "user_version", |row| row.get(0))?;
         match found {
+            0 if existed => Err(StoreError::Empty(database.into())),
             0 => {
                 let transaction = self.connection.transaction()?;
                 transaction.execute_batch(SCHEMA)?;
@@ -131,13 +136,11 @@ impl SqliteStore {
     fn load(&mut self, options: &Options, key_file: &Path) -> Result<(Loaded, Opened), StoreError> {
         let (secret, new) = self.secret(key_file)?;
         let boot = boot_id();
-        let opened = match self.meta(RUNNING)? {
-            _ if new => Opened::New,
-            _ if options.restored => Opened::Restored,
-            Some(before) if *before != boot.as_bytes() => Opened::PowerCut,
-            _ => Opened::Whole,
+        let (opened, mut epoch) = if new {
+            (Opened::New, Epoch::default())
+        } else {
+            (self.how_it_ended(options, boot.as_bytes())?, self.epoch()?)
         };
-        let mut epoch = self.epoch()?;
         match opened {
             Opened::PowerCut => epoch = epoch.after(Loss::PowerCut, options.posix),
             Opened::Restored => epoch = epoch.after(Loss::Restore, options.posix),
@@ -145,22 +148,25 @@ impl SqliteStore {
         }
         let sealed_epoch = self.sealed(&encode_epoch(&epoch))?;
         let sealed_boot = self.sealed(boot.as_bytes())?;
+        let sealed_count = self.sealed(&0i64.to_be_bytes())?;
         let transaction = self.connection.transaction()?;
         put_meta(&transaction, EPOCH, &sealed_epoch)?;
         put_meta(&transaction, RUNNING, &sealed_boot)?;
+        if new {
+            put_meta(&transaction, COUNT, &sealed_count)?;
+        }
         transaction.commit()?;
         self.flush()?;
         let subscriptions = self.subscriptions()?;
         let messages = self.open_messages()?;
-        Ok((
-            Loaded {
-                secret,
-                epoch,
-                subscriptions,
-                messages,
-            },
-            opened,
-        ))
+        let loaded = Loaded {
+            secret,
+            epoch,
+            subscriptions,
+            messages,
+        };
+        self.check_counts(&loaded)?;
+        Ok((loaded, opened))
     }
 
     /// S; made at the first start.
@@ -192,22 +198,50 @@ impl SqliteStore {
         Ok((ServerSecret::from_bytes(*bytes), true))
     }
 
-    fn epoch(&mut self) -> Result<Epoch, StoreError> {
-        let Some(bytes) = self.meta(EPOCH)? else {
-            return Ok(Epoch::default());
-        };
-        decode_epoch(&bytes).ok_or_else(|| damaged("the epoch"))
+    fn how_it_ended(&mut self, options: &Options, boot: &[u8]) -> Result<Opened, StoreError> {
+        let before = self.meta(RUNNING)?;
+        Ok(match &before[..] {
+            _ if options.restored => Opened::Restored,
+            STOPPED => Opened::Whole,
+            before if before == boot => Opened::Whole,
+            _ => Opened::PowerCut,
+        })
     }
 
-    fn meta(&mut self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+    fn epoch(&mut self) -> Result<Epoch, StoreError> {
+        decode_epoch(&self.meta(EPOCH)?).ok_or_else(|| damaged(EPOCH))
+    }
+
+    fn meta(&mut self, name: &str) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         let sealed: Option<Vec<u8>> = self
             .connection
             .query_row("SELECT sealed FROM meta WHERE name = ?1", [name], |row| {
                 row.get(0)
             })
             .optional()?;
-        let opened = sealed.map(|sealed| self.key.open(&sealed).ok_or_else(|| damaged(name)));
-        opened.transpose()
+        sealed
+            .and_then(|sealed| self.key.open(&sealed))
+            .ok_or_else(|| damaged(name))
+    }
+
+    /// Seals find records that are damaged; counts, which are sealed too, find those that are gone.
+    fn check_counts(&mut self, loaded: &Loaded) -> Result<(), StoreError> {
+        let count = self.meta(COUNT)?;
+        let expected = i64::from_be_bytes(count[..].try_into().map_err(|_| damaged(COUNT))?);
+        if i64::try_from(loaded.subscriptions.len()) != Ok(expected) {
+            return Err(damaged(&format!("the list of {expected} subscriptions")));
+        }
+        let mut open: HashMap<SubId, u32> = HashMap::new();
+        for message in &loaded.messages {
+            *open.entry(message.subscription).or_default() += 1;
+        }
+        let wrong = loaded.subscriptions.iter().find(|(_, chain)| {
+            open.get(&chain.id).copied().unwrap_or_default() != chain.open_messages
+        });
+        match wrong {
+            Some((identity, _)) => Err(damaged(&format!("the queue of {:?}", identity.reference))),
+            None => Ok(()),
+        }
     }
 
     fn subscriptions(&mut self) -> Result<Vec<(IdentityRecord, ChainRecord)>, StoreError> {
@@ -285,6 +319,18 @@ impl Store for SqliteStore {
         for change in changes {
             write(&transaction, &self.key, change)?;
         }
+        if changes
+            .iter()
+            .any(|change| matches!(change, Change::Identity(_)))
+        {
+            let sql = "SELECT count(*) FROM identity";
+            let count: i64 = transaction.query_row(sql, [], |row| row.get(0))?;
+            let sealed = self
+                .key
+                .seal(&count.to_be_bytes())
+                .ok_or_else(|| damaged(COUNT))?;
+            put_meta(&transaction, COUNT, &sealed)?;
+        }
         transaction.commit()?;
         Ok(())
     }
@@ -303,8 +349,10 @@ impl Store for SqliteStore {
     }
 
     fn close(&mut self) -> Result<(), StoreError> {
-        self.connection
-            .execute("DELETE FROM meta WHERE name = ?1", [RUNNING])?;
+        let sealed = self.sealed(STOPPED)?;
+        let transaction = self.connection.transaction()?;
+        put_meta(&transaction, RUNNING, &sealed)?;
+        transaction.commit()?;
         self.flush()
     }
 }

@@ -163,13 +163,13 @@ fn messages_expire_and_those_on_offer_stay_answered() {
     let expired = world.engine.expire(world.now(), 100);
     assert_eq!(expired.len(), 1);
     assert_eq!(
-        (expired[0].id, expired[0].state),
+        (expired[0].message.id, expired[0].message.state),
         (second, MessageState::Expired)
     );
     world.wait(10);
     let expired = world.engine.expire(world.now(), 100);
     assert_eq!(
-        (expired[0].id, expired[0].state),
+        (expired[0].message.id, expired[0].message.state),
         (first, MessageState::Expiring)
     );
 }

@@ -54,11 +54,21 @@ impl State {
         }
     }
 
+    /// What the store's own check counts: open messages, as each chain record tells.
+    fn check_counts(&self) {
+        for (id, chain) in &self.chains {
+            let open = self.messages.values().filter(|one| one.subscription == *id);
+            let open = open.filter(|one| one.state.is_open()).count();
+            assert_eq!(u32::try_from(open), Ok(chain.open_messages));
+        }
+    }
+
     fn load(&self, epoch: Epoch) -> Loaded {
         let subscriptions = self
             .identities
             .values()
             .map(|identity| (identity.clone(), self.chains[&identity.id].clone()));
+        self.check_counts();
         let open = self
             .messages
             .values()
@@ -207,9 +217,9 @@ impl World {
     }
 
     pub(crate) fn cancel(&mut self, id: u32) -> Result<MessageState, QueueRefused> {
-        let message = self.engine.cancel(REFERENCE, id, self.now())?;
-        let (subscription, state) = (message.subscription, message.state);
-        self.store(vec![Change::Message(message)]);
+        let cancelled = self.engine.cancel(REFERENCE, id, self.now())?;
+        let (subscription, state) = (cancelled.message.subscription, cancelled.message.state);
+        self.store(cancelled.changes);
         self.synced = self.written.clone();
         self.engine.release(subscription);
         Ok(state)

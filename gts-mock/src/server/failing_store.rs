@@ -1,0 +1,202 @@
+//! What a server does whose store fails: it serves whom it can, and loses nothing.
+
+use std::sync::atomic::Ordering;
+
+use protocol::{
+    chain::Link,
+    identity::{Iccid, Mode, Uid},
+    key::Key,
+    msg::Object,
+    response::Response,
+    secret::ServerSecret,
+};
+
+use super::{core::Core, operator::OperatorError};
+use crate::{
+    engine::{Engine, SyncPolicy, counters::Dropped, walk::Epoch},
+    store::{Change, IdentityRecord, Loaded, faulty::Faults},
+};
+
+struct Fixture {
+    core: Core,
+    faults: Faults,
+    devices: Vec<Link>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let loaded = Loaded {
+            secret: ServerSecret::from_bytes([1; 16]),
+            epoch: Epoch::default(),
+            subscriptions: Vec::new(),
+            messages: Vec::new(),
+        };
+        let faults = Faults::default();
+        let engine = Engine::new(loaded, SyncPolicy::Group);
+        let core = Core::new(engine, Box::new(faults.clone())).unwrap();
+        let devices = (0..2).map(|id| add(&core, id)).collect();
+        Self {
+            core,
+            faults,
+            devices,
+        }
+    }
+
+    /// The first poll under an identity; the link moves on if it is answered.
+    fn exchange(&mut self, device: usize) -> bool {
+        self.resend(device, 0)
+    }
+
+    fn resend(&mut self, device: usize, resend_counter: u8) -> bool {
+        let link = &self.devices[device];
+        let poll = link.poll(resend_counter);
+        let mut outgoing = Vec::new();
+        let source = ([192, 0, 2, 1], 4000).into();
+        self.core
+            .answer([(poll.as_bytes(), source)].into_iter(), &mut outgoing);
+        let Some(answer) = outgoing.first() else {
+            return false;
+        };
+        let opened = link
+            .open(&Response::parse(answer.datagram.as_bytes()).unwrap())
+            .unwrap();
+        self.devices[device] = link.child(opened.uid_rand());
+        true
+    }
+
+    fn stored_uid(&self, device: usize) -> Option<Uid> {
+        let written = self.faults.written.lock().unwrap();
+        written.iter().rev().find_map(|change| match change {
+            Change::Chain(chain) if usize::try_from(chain.id) == Ok(device) => Some(chain.uid),
+            _ => None,
+        })
+    }
+
+    fn refuse_commits(&self, refuse: bool) {
+        self.faults.refuse_commits.store(refuse, Ordering::SeqCst);
+    }
+}
+
+fn add(core: &Core, id: u8) -> Link {
+    let k = Key::from_bytes(&[id + 1; 16]).unwrap();
+    let iccid: Iccid = format!("898837417247018408{id}").parse().unwrap();
+    let (uid_1, mode) = (Uid::from(iccid), Mode::DEFAULT);
+    let reference = format!("meter-{id}").into();
+    let identity = IdentityRecord {
+        id: id.into(),
+        reference,
+        iccid,
+        k: k.clone(),
+        mode,
+        uid_1,
+    };
+    core.import(|engine| {
+        let chain = engine.first_chain(&identity);
+        Ok::<_, OperatorError>(vec![(identity, chain)])
+    })
+    .unwrap();
+    Link::first(&k, uid_1, mode)
+}
+
+#[test]
+fn a_promotion_that_cannot_be_stored_gets_no_answer_and_is_not_lost() {
+    let mut fixture = Fixture::new();
+    assert!(fixture.exchange(0));
+    fixture.refuse_commits(true);
+    assert!(!fixture.exchange(0), "its promotion is not on disk");
+    assert!(
+        !fixture.resend(0, 1),
+        "nor is it now that the child is current in memory"
+    );
+    assert!(fixture.exchange(1), "who needs nothing stored is served");
+    let not_stored = fixture.core.engine().counters.dropped(Dropped::NotStored);
+    assert_eq!(not_stored, 2);
+
+    fixture.refuse_commits(false);
+    fixture.core.retry_backlog();
+    assert_eq!(fixture.stored_uid(0), Some(fixture.devices[0].uid()));
+    assert!(fixture.resend(0, 2));
+}
+
+#[test]
+fn a_delivery_that_cannot_be_synced_is_not_followed_by_the_next_message() {
+    let mut fixture = Fixture::new();
+    fixture
+        .core
+        .queue("meter-0", &[Object::UpdateAvailable(None)], None)
+        .unwrap();
+    assert!(fixture.exchange(0));
+    fixture.faults.refuse_syncs.store(true, Ordering::SeqCst);
+    assert!(!fixture.exchange(0));
+    fixture.faults.refuse_syncs.store(false, Ordering::SeqCst);
+    fixture.core.retry_backlog();
+    let counters = fixture.core.engine().counters.clone();
+    assert_eq!(
+        (counters.delivered, counters.dropped(Dropped::NotStored)),
+        (1, 1)
+    );
+}
+
+#[test]
+fn what_an_operator_wants_is_refused_while_the_store_fails() {
+    let fixture = Fixture::new();
+    fixture.refuse_commits(true);
+    let queued = fixture
+        .core
+        .queue("meter-0", &[Object::UpdateAvailable(None)], None);
+    assert!(
+        queued
+            .unwrap_err()
+            .to_string()
+            .contains("could not be stored")
+    );
+    let engine = fixture.core.engine();
+    assert!(
+        engine
+            .subscription("meter-0")
+            .unwrap()
+            .queue
+            .head()
+            .is_none()
+    );
+}
+
+#[test]
+fn a_message_that_is_written_but_not_synced_is_offered_once_it_is() {
+    let mut fixture = Fixture::new();
+    fixture.faults.refuse_syncs.store(true, Ordering::SeqCst);
+    let queued = fixture
+        .core
+        .queue("meter-0", &[Object::UpdateAvailable(None)], None);
+    assert!(matches!(queued, Err(OperatorError::NotSynced(_))));
+    assert!(fixture.exchange(0), "nothing to do");
+    fixture.faults.refuse_syncs.store(false, Ordering::SeqCst);
+    fixture.core.retry_backlog();
+    assert!(fixture.exchange(0));
+    assert!(fixture.exchange(0));
+    assert_eq!(fixture.core.engine().counters.delivered, 1);
+}
+
+#[test]
+fn after_a_failed_cancellation_nothing_is_offered_until_it_is_stored() {
+    let mut fixture = Fixture::new();
+    let update = [Object::UpdateAvailable(None)];
+    let first = fixture.core.queue("meter-0", &update, None).unwrap().id;
+    let second = fixture.core.queue("meter-0", &update, None).unwrap().id;
+    assert!(fixture.exchange(0));
+    fixture.refuse_commits(true);
+    assert!(fixture.core.cancel("meter-0", first).is_err());
+    let head = |fixture: &Fixture| {
+        let engine = fixture.core.engine();
+        engine
+            .subscription("meter-0")
+            .unwrap()
+            .queue
+            .head()
+            .map(|message| message.id)
+    };
+    assert_eq!(head(&fixture), None);
+    fixture.refuse_commits(false);
+    fixture.core.retry_backlog();
+    assert_eq!(head(&fixture), Some(second));
+}
