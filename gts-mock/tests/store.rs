@@ -280,3 +280,19 @@ fn a_cut_store_is_refused() {
         assert!(!opened, "cut to {len} bytes");
     }
 }
+
+/// Written by the first version of the store's format; it opens for ever.
+#[test]
+fn a_store_of_format_1_opens() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples/store-v1");
+    let (directory, _) = copy(&sample);
+    let key = directory.path().join("store.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let (_, loaded, opened) = open(directory.path()).unwrap();
+    assert_eq!(opened, Opened::Whole);
+    assert_eq!(loaded.subscriptions.len(), 3);
+    let (identity, chain) = &loaded.subscriptions[2];
+    assert_eq!(identity.k.as_bytes(), [0xA5; 16]);
+    assert_eq!((&*identity.reference, chain.uid), ("meter-2", identity.uid_1));
+    assert_eq!(loaded.messages.len(), 6);
+}
