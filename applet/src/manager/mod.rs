@@ -47,6 +47,8 @@ const DATA: usize = 255;
 /// How long the longest command is, as the FCI tells (`9F65`).
 const LONGEST_COMMAND: u8 = 255;
 const MAXIMUM_LENGTH: u32 = 0x9F65;
+/// Life-cycle state, in the FCI and in GET STATUS.
+const STATE: u32 = 0x9F70;
 
 /// The card manager, to be put on a card; selected after a reset.
 pub fn application() -> Application {
@@ -80,10 +82,12 @@ impl Applet for CardManager {
     }
 
     fn select(&mut self, env: &mut Env<'_>) -> Result<(), StatusWord> {
+        let state = env.life_cycle();
         tlv::put_with(env.answer(), tag::FCI, |fci| {
             tlv::put(fci, tag::DF_NAME, &AID);
             tlv::put_with(fci, tag::PROPRIETARY, |own| {
                 tlv::put(own, MAXIMUM_LENGTH, &[LONGEST_COMMAND]);
+                tlv::put(own, STATE, &[state.byte()]);
             });
         });
         Ok(())

@@ -13,7 +13,6 @@ const CARD: u8 = 0x80;
 /// Tags of GET STATUS.
 const REGISTRY: u32 = 0xE3;
 const AID: u32 = 0x4F;
-const STATE: u32 = 0x9F70;
 const PRIVILEGES: u32 = 0xC5;
 /// Security domain, default selected (Card Specification 2.3, table 11-7).
 const MANAGER_PRIVILEGES: [u8; 3] = [0x84, 0x00, 0x00];
@@ -49,7 +48,7 @@ pub(super) fn get(env: &mut Env<'_>, command: &Command<'_>) -> Result<(), Status
 fn entry(out: &mut Vec<u8>, aid: &Aid, state: LifeCycle, privileges: [u8; 3]) {
     tlv::put_with(out, REGISTRY, |body| {
         tlv::put(body, AID, aid.as_bytes());
-        tlv::put(body, STATE, &[state.byte()]);
+        tlv::put(body, super::STATE, &[state.byte()]);
         tlv::put(body, PRIVILEGES, &privileges);
     });
 }

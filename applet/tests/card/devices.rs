@@ -75,6 +75,14 @@ impl Steps {
             .clone()
     }
 
+    /// Begins anew.
+    pub(crate) fn forget(&self) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
     fn push(&self, step: Step) {
         self.0
             .lock()

@@ -362,6 +362,51 @@ fn key_pairs_are_real() {
 }
 
 #[test]
+fn keys_made_on_the_card_sign_challenges() {
+    use ed25519_dalek::Verifier as _;
+    let with = subscription(3);
+    let mut card = card(&with);
+    assert_eq!(
+        status(&transmit(
+            &mut card,
+            &format!("8088000010{}00", "5A".repeat(16))
+        )),
+        0x6A88,
+        "no key yet"
+    );
+    let objects = [(KeyAlgorithm::P256, 0), (KeyAlgorithm::Ed25519, 1)];
+    let objects = objects.map(|(algorithm, slot)| Object::GenerateKey { algorithm, slot });
+    poll(&mut card, 0);
+    ok(&process_response(
+        &mut card,
+        &Server::of(&with).answer(&compose(1, &objects), 1, 1),
+    ));
+    for len in [16, 64] {
+        let challenge = vec![0x5A; len];
+        let sign = |card: &mut applet::Card, slot: u8| {
+            ok(&transmit(
+                card,
+                &format!("808800{slot:02X}{len:02X}{}00", hex::encode(&challenge)),
+            ))
+        };
+        let p256 = p256::ecdsa::Signature::from_slice(&sign(&mut card, 0)).expect("r and s");
+        let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(
+            &ok(&transmit(&mut card, "80CA010000"))[5..],
+        );
+        key.expect("a point")
+            .verify(&challenge, &p256)
+            .expect("the key's own signature");
+        let ed25519 = ed25519_dalek::Signature::from_slice(&sign(&mut card, 1)).expect("64 bytes");
+        let point = ok(&transmit(&mut card, "80CA010100"))[5..]
+            .try_into()
+            .expect("32 bytes");
+        let key = ed25519_dalek::VerifyingKey::from_bytes(&point).expect("a point");
+        key.verify(&challenge, &ed25519)
+            .expect("the key's own signature");
+    }
+}
+
+#[test]
 fn a_poll_opened_on_one_channel_can_be_answered_on_another() {
     let with = subscription(3);
     let mut card = card(&with);

@@ -23,14 +23,15 @@ fn key(first: u8, len: u8) -> Vec<u8> {
     (0..len).map(|at| first + at).collect()
 }
 
-struct Blank {
+/// A blank card with keys of its own.
+pub(crate) struct Blank {
     keys: [Vec<u8>; 3],
     i: u8,
-    memory: Shared,
+    pub(crate) memory: Shared,
 }
 
 impl Blank {
-    fn new(i: u8, len: u8) -> Self {
+    pub(crate) fn new(i: u8, len: u8) -> Self {
         let keys = [key(0x10, len), key(0x40, len), key(0x70, len)];
         let [enc, mac, dek] = [0, 1, 2].map(|at: usize| Key::from_bytes(&keys[at]).expect("a key"));
         let memory = Shared::blank();
@@ -44,7 +45,7 @@ impl Blank {
         Self { keys, i, memory }
     }
 
-    fn card(&self) -> Card {
+    pub(crate) fn card(&self) -> Card {
         let store = Store::open(Box::new(self.memory.clone()), None).expect("a memory");
         let mut card = applet::card(store, Protocol::T1).expect("a card");
         card.power_on();
@@ -56,7 +57,7 @@ impl Blank {
     }
 
     #[track_caller]
-    fn open(&self, card: &mut Card, level: u8) -> Host {
+    pub(crate) fn open(&self, card: &mut Card, level: u8) -> Host {
         let (host, answered) = Host::open(card, 0, VERSION, &self.keys(), level, self.i);
         assert_eq!(answered, 0x9000);
         host
@@ -64,7 +65,7 @@ impl Blank {
 }
 
 /// What STORE DATA brings for the subscription of the tests.
-fn personal(host: &Host, more: &str) -> Vec<u8> {
+pub(crate) fn personal(host: &Host, more: &str) -> Vec<u8> {
     let k = hex::encode(host.hide(&[0x2B; 16]));
     let body = hex(&format!("5A0A{ICCID}D010{k}D10103{more}"));
     let len = u8::try_from(body.len()).expect("short");
@@ -370,25 +371,38 @@ fn guessing_keys_gets_slower_and_never_locks_the_card() {
     assert!(card.take_delay().is_zero(), "forgotten after a success");
 }
 
+/// What PUT KEY brings; a check value is spoilt on request.
+fn put_key(host: &Host, keys: &[Vec<u8>; 3], version: u8, spoil: u8) -> Vec<u8> {
+    let mut data = vec![version];
+    for key in keys {
+        let mut check = crate::host::cbc_encrypt(key, &[0; 16], &[1; 16]);
+        check.truncate(3);
+        check[0] ^= spoil;
+        data.extend_from_slice(&[0x88, 0x11, 0x10]);
+        data.extend_from_slice(&host.hide(key));
+        data.push(3);
+        data.extend_from_slice(&check);
+    }
+    data
+}
+
+/// New keys as PUT KEY brings them.
+pub(crate) fn new_keys(host: &Host, version: u8) -> Vec<u8> {
+    put_key(
+        host,
+        &[key(0x21, 16), key(0x51, 16), key(0x81, 16)],
+        version,
+        0,
+    )
+}
+
 #[test]
 fn keys_are_replaced_under_the_dek() {
     let blank = Blank::new(0x70, 16);
     let mut card = blank.card();
     let mut host = blank.open(&mut card, 0x33);
     let new = [key(0x21, 16), key(0x51, 16), key(0x81, 16)];
-    let put = |host: &Host, version: u8, spoil: u8| {
-        let mut data = vec![version];
-        for key in &new {
-            let mut check = crate::host::cbc_encrypt(key, &[0; 16], &[1; 16]);
-            check.truncate(3);
-            check[0] ^= spoil;
-            data.extend_from_slice(&[0x88, 0x11, 0x10]);
-            data.extend_from_slice(&host.hide(key));
-            data.push(3);
-            data.extend_from_slice(&check);
-        }
-        data
-    };
+    let put = |host: &Host, version: u8, spoil: u8| put_key(host, &new, version, spoil);
     let spoilt = put(&host, 0x31, 1);
     assert_eq!(
         host.send(&mut card, 0xD8, VERSION, 0x81, &spoilt).0,

@@ -13,20 +13,25 @@ use protocol::{
 };
 
 use crate::{
-    common::{Server, card_on, poll, process_response, status, subscription, transmit},
+    common::{Server, card_on, hex, poll, process_response, status, subscription, transmit},
     devices::{Counting, Recording, Shared, Step, Steps},
+    host::Host,
+    manager::{Blank, new_keys, personal},
 };
+
+/// Brings the card to where the command is possible, since polls and sessions are in RAM only; returns the command.
+type Prepare = Box<dyn Fn(&mut Card) -> Vec<u8> + Send + Sync>;
 
 /// A card's memory, a command that changes it, and what the server knows meanwhile.
 struct Case {
     name: &'static str,
     memory: Vec<u8>,
-    /// Sent before the command, since an open poll is in RAM only.
-    prepare: bool,
-    command: Vec<u8>,
+    prepare: Prepare,
     server: Server,
     /// The seed of the response in the command, under the recovery identity if that is said.
     rand: Option<(UidRand, bool)>,
+    /// Whether the card has an identity before and after, so that it can be polled with.
+    polls: bool,
 }
 
 /// The card on these bytes: powered, SecApp selected, randomness repeatable.
@@ -44,10 +49,20 @@ fn open(device: Box<dyn Device>) -> Result<Card, NvmError> {
     Ok(card)
 }
 
-/// All that a terminal can see of a card's state.
+/// All that a terminal can see of a card's state: the card manager's, then SecApp's.
 fn view(card: &mut Card) -> Vec<Vec<u8>> {
     let keys = (0..8).map(|slot| format!("80CA01{slot:02X}00"));
-    let reads = ["8040000000", "80CA00E100", "80CA00E700", "80CA005A00"];
+    let reads = [
+        "00A4040000",
+        "80CA00C100",
+        "80CA00E000",
+        "80CA004200",
+        "00A4040008F04754534150500100",
+        "8040000000",
+        "80CA00E100",
+        "80CA00E700",
+        "80CA005A00",
+    ];
     let reads = reads.map(str::to_owned).into_iter().chain(keys);
     reads.map(|apdu| transmit(card, &apdu)).collect()
 }
@@ -73,27 +88,80 @@ fn response(name: &'static str, resends: u32, msg: &[u8], recovery: bool) -> Cas
     };
     let sealed = link.seal(msg, 1, rand).expect("a message that fits");
     let lc = u8::try_from(sealed.as_bytes().len()).expect("a short command");
+    let command = [&[0x80, 0x42, 0, 0, lc], sealed.as_bytes(), &[0]].concat();
     Case {
         name,
         memory: memory.bytes(),
-        prepare: true,
-        command: [&[0x80, 0x42, 0, 0, lc], sealed.as_bytes(), &[0]].concat(),
+        prepare: Box::new(move |card| {
+            poll(card, 0);
+            command.clone()
+        }),
         server,
         rand: Some((rand, recovery)),
+        polls: true,
     }
 }
 
 fn lost_poll(name: &'static str, resends: u32) -> Case {
-    let command = vec![0x80, 0x40, 1, 0, 0];
     Case {
-        command,
-        prepare: false,
+        prepare: Box::new(|_| vec![0x80, 0x40, 1, 0, 0]),
         rand: None,
         ..response(name, resends, &NOTHING_TO_DO, false)
     }
 }
 
-/// Every command that changes the card's state.
+/// A command to the card manager, or to SecApp (`to`), in a session of its own.
+fn protected(
+    name: &'static str,
+    to: &'static str,
+    command: impl Fn(&mut Host) -> Vec<u8> + Send + Sync + 'static,
+) -> Case {
+    let blank = Blank::new(0x70, 16);
+    drop(blank.card());
+    let memory = blank.memory.bytes();
+    Case {
+        name,
+        memory,
+        prepare: Box::new(move |card| {
+            transmit(card, to);
+            command(&mut blank.open(card, 0x33))
+        }),
+        server: Server::of(&subscription(3)),
+        rand: None,
+        polls: false,
+    }
+}
+
+const MANAGER: &str = "00A4040000";
+const SECAPP: &str = "00A4040008F04754534150500100";
+
+/// Every command of the card manager, and SecApp's personalisation.
+fn managed() -> Vec<Case> {
+    vec![
+        protected("INITIALIZE UPDATE", MANAGER, |_| {
+            hex("8050300008001122334455667700")
+        }),
+        protected("STORE DATA to the card manager", MANAGER, |host| {
+            host.protect(0xE2, 0x80, 0, &hex("4204AABBCCDD"), false)
+        }),
+        protected("PUT KEY", MANAGER, |host| {
+            let keys = new_keys(host, 0x31);
+            host.protect(0xD8, 0x30, 0x81, &keys, false)
+        }),
+        protected("SET STATUS of the card", MANAGER, |host| {
+            host.protect(0xF0, 0x80, 0x07, &[], false)
+        }),
+        protected("SET STATUS of SecApp", MANAGER, |host| {
+            host.protect(0xF0, 0x40, 0x80, &hex("F047545341505001"), false)
+        }),
+        protected("STORE DATA to SecApp", SECAPP, |host| {
+            let data = personal(host, "");
+            host.protect(0xE2, 0x80, 0, &data, false)
+        }),
+    ]
+}
+
+/// Every command of an exchange that changes the card's state.
 fn cases() -> Vec<Case> {
     let keys = (0..8).map(|slot| Object::GenerateKey {
         algorithm: if slot % 2 == 0 {
@@ -121,15 +189,12 @@ fn cases() -> Vec<Case> {
 }
 
 impl Case {
-    /// Sends the command to a card on this device.
-    fn run(&self, device: Box<dyn Device>) -> Vec<u8> {
-        let Ok(mut card) = open(device) else {
-            return Vec::new();
-        };
-        if self.prepare {
-            poll(&mut card, 0);
-        }
-        card.transmit(&self.command).to_vec()
+    /// Prepares a card on this device, says so, and sends the command.
+    fn run(&self, device: Box<dyn Device>, prepared: impl FnOnce()) -> Vec<u8> {
+        let mut card = open(device).expect("a whole memory");
+        let command = (self.prepare)(&mut card);
+        prepared();
+        card.transmit(&command).to_vec()
     }
 
     /// The server that has answered the command's poll goes on with whatever the card is now.
@@ -165,15 +230,14 @@ struct Tally {
 
 /// Tears the command at every byte of every write, and the recovery, where it writes, at every byte again.
 fn sweep(case: &Case) -> Tally {
-    let before = view_of(&case.memory);
     let (device, steps) = Recording::of(case.memory.clone());
     let whole = device.memory();
-    assert_eq!(
-        status(&case.run(Box::new(device))),
-        StatusWord::OK.0,
-        "{}",
-        case.name
-    );
+    let mut before = Vec::new();
+    let answer = case.run(Box::new(device), || {
+        before = view_of(&whole.bytes());
+        steps.forget();
+    });
+    assert_eq!(status(&answer), StatusWord::OK.0, "{}", case.name);
     let after = view_of(&whole.bytes());
     assert_ne!(before, after, "{} changes nothing", case.name);
 
@@ -182,8 +246,7 @@ fn sweep(case: &Case) -> Tally {
         for keep in 0..=len {
             let torn = Shared::of(case.memory.clone());
             let (device, handle) = TearingDevice::new(torn.clone());
-            handle.tear_after(write, keep);
-            case.run(Box::new(device));
+            case.run(Box::new(device), || handle.tear_after(write, keep));
             assert!(
                 handle.is_torn(),
                 "write {write} of {} was not reached",
@@ -200,7 +263,7 @@ fn sweep(case: &Case) -> Tally {
                     case.name
                 ),
             }
-            if keep % 64 == 0 {
+            if case.polls && keep % 64 == 0 {
                 case.goes_on(torn);
             }
         }
@@ -240,17 +303,17 @@ fn tear_recovery(torn: &Shared, before: &[Vec<u8>], after: &[Vec<u8>]) -> usize 
     tears
 }
 
-#[test]
-fn a_tear_at_any_byte_leaves_the_state_before_or_the_state_after() {
+/// Sweeps several cases at once and tells what was seen.
+fn sweep_all(cases: Vec<Case>) {
     let sweeps = std::thread::scope(|scope| {
-        let cases = cases()
+        let cases = cases
             .into_iter()
             .map(|case| scope.spawn(move || (case.name, sweep(&case))));
         let running: Vec<_> = cases.collect();
-        running
+        let done = running
             .into_iter()
-            .map(|sweep| sweep.join().expect("a sweep"))
-            .collect::<Vec<_>>()
+            .map(|sweep| sweep.join().expect("a sweep"));
+        done.collect::<Vec<_>>()
     });
     for (name, tally) in &sweeps {
         println!("{name}: {tally:?}");
@@ -261,6 +324,16 @@ fn a_tear_at_any_byte_leaves_the_state_before_or_the_state_after() {
     }
 }
 
+#[test]
+fn an_exchange_torn_at_any_byte_leaves_the_state_before_or_the_state_after() {
+    sweep_all(cases());
+}
+
+#[test]
+fn a_managed_card_torn_at_any_byte_is_in_the_state_before_or_the_state_after() {
+    sweep_all(managed());
+}
+
 /// A disk may keep any of the writes that were not synced and lose the others.
 #[test]
 fn unsynced_writes_may_be_lost_in_any_combination() {
@@ -269,9 +342,10 @@ fn unsynced_writes_may_be_lost_in_any_combination() {
     let mut card = open(Box::new(device)).expect("a memory");
     let mut views = vec![view(&mut card)];
     let mut answered = vec![0];
+    let command = (case.prepare)(&mut card);
     for apdu in [
         vec![0x80, 0x40, 1, 0, 0],
-        case.command.clone(),
+        command,
         vec![0x80, 0x40, 1, 0, 0],
     ] {
         assert_eq!(status(card.transmit(&apdu)), 0x9000);
@@ -336,11 +410,11 @@ fn a_memory_that_fails_is_told_and_the_state_before_stands() {
     let case = response("nothing to do", 0, &NOTHING_TO_DO, false);
     let (device, handle) = TearingDevice::new(Shared::of(case.memory.clone()));
     let mut card = open(Box::new(device)).expect("a memory");
-    poll(&mut card, 0);
+    let command = (case.prepare)(&mut card);
     let before = view(&mut card);
     handle.tear_after(0, 0);
     assert_eq!(
-        card.transmit(&case.command),
+        card.transmit(&command),
         StatusWord::MEMORY_FAILURE.to_bytes()
     );
     assert!(
