@@ -15,7 +15,7 @@ use std::time::Duration;
 
 pub use nix::sys::signal::Signal;
 pub use program::{Finished, Program};
-use watch::Watch;
+use watch::{Stream, Watch};
 
 /// How long anything is waited for before the test fails. Generous: it is reached only by a failure.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -134,6 +134,12 @@ impl Process {
     pub fn count(&self, text: &str) -> usize {
         self.watch
             .with_lines(|lines| lines.iter().filter(|line| line.text.contains(text)).count())
+    }
+
+    /// Its standard output so far, as lines.
+    #[must_use]
+    pub fn said(&self) -> Vec<String> {
+        program::said(&self.watch, Stream::Out)
     }
 
     /// The process's id. It is not used again by the kernel while [`Self::is_running`].

@@ -24,7 +24,7 @@ pub enum Fate {
     Passed,
     /// Lost, as planned.
     Dropped,
-    /// Lost because it could not be sent on (the far end's socket is closed, or too many clients).
+    /// Lost because it could not be sent on (the far end's socket is closed).
     Refused,
 }
 

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{OnceLock, mpsc};
 
 use super::watch::{Stream, Watch};
 use super::{DEADLINE, Process};
@@ -148,7 +148,7 @@ impl Program {
     }
 }
 
-fn said(watch: &Arc<Watch>, stream: Stream) -> Vec<String> {
+pub(super) fn said(watch: &Watch, stream: Stream) -> Vec<String> {
     watch.with_lines(|lines| {
         lines
             .iter()

@@ -12,7 +12,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Direction, Fate, Ledger, Passage, Plan};
 
-/// Most clients at a time; the datagrams of further ones are refused.
+/// Most clients at a time. A further one takes the place of the one that came first: a terminal may poll from a new port
+/// each time.
 const MAX_CLIENTS: usize = 256;
 
 /// The longest UDP payload over IPv4 (RFC 768, RFC 791: 65535 - 20 - 8).
@@ -140,14 +141,14 @@ impl<R: FnMut(Passage<'_>)> Relay<R> {
             .position(|client| client.address == address);
         let index = match known {
             Some(index) => index,
-            None if self.clients.len() < MAX_CLIENTS => {
-                self.clients.push(Client {
-                    address,
-                    back: towards(self.server).ok()?,
-                });
+            None => {
+                let back = towards(self.server).ok()?;
+                if self.clients.len() == MAX_CLIENTS {
+                    self.clients.remove(0);
+                }
+                self.clients.push(Client { address, back });
                 self.clients.len() - 1
             }
-            None => return None,
         };
         self.clients.get(index).map(|client| &client.back)
     }

@@ -6,13 +6,13 @@ use crate::parts::server::Server;
 use crate::parts::soft_card::SoftCard;
 use crate::parts::subscriber::Subscriber;
 
-const CARDS: usize = 6;
+const CARDS: u8 = 6;
 const KILLS: usize = 4;
 
 #[test]
 fn killed_again_and_again_under_polls_it_loses_no_identity_and_repeats_no_message() {
     let subscribers: Vec<_> = (0..CARDS)
-        .map(|number| Subscriber::named(&format!("card-{number}")).mode((number % 4) as u8))
+        .map(|number| Subscriber::named(&format!("card-{number}")).mode(number % 4))
         .collect();
     let mut server = Server::knowing(&subscribers.iter().collect::<Vec<_>>());
     let address = server.address();

@@ -13,5 +13,13 @@ mod parts;
 
 mod bad_input;
 mod crashes;
+mod figures;
+mod kills;
+mod messages;
+mod modes;
+mod neighbours;
 mod operator;
 mod reader;
+mod recovery;
+mod secrets;
+mod tools;

@@ -7,12 +7,9 @@ use e2e::card_client::CardClient;
 use e2e::pcscd::Pcscd;
 use protocol::chain::Link;
 
-use crate::parts::inserted::{insert, inserted};
+use crate::parts::inserted::{SELECT, insert, inserted};
 use crate::parts::subscriber::Subscriber;
 
-const SELECT: [u8; 14] = [
-    0x00, 0xA4, 0x04, 0x00, 0x08, 0xF0, 0x47, 0x54, 0x53, 0x41, 0x50, 0x50, 0x01, 0x00,
-];
 const GET_UID: [u8; 5] = [0x80, 0x40, 0x00, 0x00, 0x00];
 const GET_UID_AFTER_SILENCE: [u8; 5] = [0x80, 0x40, 0x01, 0x00, 0x00];
 

@@ -5,6 +5,11 @@ use std::path::Path;
 use e2e::pcscd::Slot;
 use e2e::process::{Process, Program};
 
+/// SELECT of SecApp by its whole AID, with its file control information.
+pub(crate) const SELECT: [u8; 14] = [
+    0x00, 0xA4, 0x04, 0x00, 0x08, 0xF0, 0x47, 0x54, 0x53, 0x41, 0x50, 0x50, 0x01, 0x00,
+];
+
 /// `secapp insert` of `image` into the reader that listens on `port`.
 pub(crate) fn insert(image: &Path, port: u16) -> Program {
     Program::built("secapp")
@@ -16,6 +21,9 @@ pub(crate) fn insert(image: &Path, port: u16) -> Program {
 /// Puts a card into a slot and waits until it has power.
 pub(crate) fn inserted(image: &Path, slot: &Slot) -> Process {
     let mut card = insert(image, slot.port).start();
-    card.expect_line("powered on");
+    // A reader that has not seen the card before leave resets this one.
+    card.expect("that it has power", |line| {
+        (line.starts_with("powered on") || line == "reset").then_some(())
+    });
     card
 }

@@ -4,3 +4,6 @@ pub(crate) mod inserted;
 pub(crate) mod server;
 pub(crate) mod soft_card;
 pub(crate) mod subscriber;
+pub(crate) mod terminal;
+pub(crate) mod whole;
+pub(crate) mod wire;
