@@ -293,6 +293,9 @@ fn a_store_of_format_1_opens() {
     assert_eq!(loaded.subscriptions.len(), 3);
     let (identity, chain) = &loaded.subscriptions[2];
     assert_eq!(identity.k.as_bytes(), [0xA5; 16]);
-    assert_eq!((&*identity.reference, chain.uid), ("meter-2", identity.uid_1));
+    assert_eq!(
+        (&*identity.reference, chain.uid),
+        ("meter-2", identity.uid_1)
+    );
     assert_eq!(loaded.messages.len(), 6);
 }
