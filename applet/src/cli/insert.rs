@@ -1,24 +1,19 @@
 //! `secapp insert`: puts a card into a virtual reader and keeps it there until told to stop.
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-    sync::Arc,
-    thread,
-};
+use std::{io::Write, path::PathBuf};
 
 use applet::{
-    Card, Protocol,
+    Card,
     nvm::TearHandle,
-    vpcd::{self, End, Event, Socket, Stop},
+    vpcd::{self, End, Socket, Stop},
 };
-use clap::{Args, ValueEnum, ValueHint};
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    iterator::Signals,
-};
+use clap::{Args, ValueHint};
 
-use super::{error::Error, files};
+use super::{
+    error::Error,
+    files,
+    reader::{Transmission, line, stop_on_signal},
+};
 
 /// Put a card into a virtual reader and keep it there until SIGINT or SIGTERM.
 ///
@@ -51,21 +46,6 @@ Examples:
 
 /// How many bytes of the torn write arrive.
 const TORN_AT: u64 = 11;
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Transmission {
-    T0,
-    T1,
-}
-
-impl From<Transmission> for Protocol {
-    fn from(transmission: Transmission) -> Self {
-        match transmission {
-            Transmission::T0 => Self::T0,
-            Transmission::T1 => Self::T1,
-        }
-    }
-}
 
 impl Insert {
     pub(super) fn run(&self, out: &mut dyn Write) -> Result<(), Error> {
@@ -103,36 +83,7 @@ impl Insert {
     ) -> End {
         vpcd::insert(card, &self.vpcd, tear, stop, |event| {
             // A closed output is no reason to take the card out of the reader.
-            let _ = writeln!(out, "{}", self.line(&event)).and_then(|()| out.flush());
+            let _ = writeln!(out, "{}", line(&self.vpcd, &event)).and_then(|()| out.flush());
         })
     }
-
-    fn line(&self, event: &Event) -> String {
-        match event {
-            Event::Connected => format!("in the reader at {}", self.vpcd),
-            Event::PoweredOn(Protocol::T0) => "powered on, T=0".to_owned(),
-            Event::PoweredOn(Protocol::T1) => "powered on, T=1".to_owned(),
-            Event::Reset => "reset".to_owned(),
-            Event::PoweredOff => "powered off".to_owned(),
-            Event::Fault(error) => format!("a command was refused with 6581: {error}"),
-            Event::Disconnected { why, again_in } => format!(
-                "no reader at {}: {why}; is pcscd with vpcd, or the bridge, running? Trying again in {} ms",
-                self.vpcd,
-                again_in.as_millis()
-            ),
-        }
-    }
-}
-
-/// A stop that comes with SIGINT or SIGTERM.
-fn stop_on_signal() -> io::Result<Arc<Stop>> {
-    let stop = Arc::new(Stop::default());
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let told = Arc::clone(&stop);
-    thread::spawn(move || {
-        if signals.forever().next().is_some() {
-            told.stop();
-        }
-    });
-    Ok(stop)
 }

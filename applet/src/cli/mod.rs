@@ -5,6 +5,8 @@ mod files;
 mod insert;
 mod inspect;
 mod new;
+mod rack;
+mod reader;
 
 use std::{
     io::{self, Write},
@@ -27,6 +29,7 @@ struct Cli {
 enum Command {
     New(new::New),
     Insert(insert::Insert),
+    Rack(rack::Rack),
     Inspect(inspect::Inspect),
     Completions(Completions),
 }
@@ -52,6 +55,7 @@ pub(crate) fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Command::New(new) => new.run(&mut io::stdout()),
         Command::Insert(insert) => insert.run(&mut io::stdout()),
+        Command::Rack(rack) => rack.run(),
         Command::Inspect(inspect) => inspect.run(&mut io::stdout()),
         Command::Completions(completions) => completions.run(&mut io::stdout()),
     };

@@ -11,6 +11,7 @@ use super::{
     life_cycle::LifeCycle,
     security::Secure,
     transfer::{Chain, Held},
+    transient::Transient,
 };
 use crate::{
     aid::Aid,
@@ -89,6 +90,7 @@ pub(super) struct Registered {
     pub(super) application: Application,
     pub(super) instance: Box<dyn Applet>,
     pub(super) space: usize,
+    pub(super) transient: Transient,
 }
 
 impl Card {
@@ -104,6 +106,7 @@ impl Card {
             application: *application,
             instance: (application.make)(),
             space: store.space(&application.aid),
+            transient: Transient::default(),
         });
         let registry: Vec<_> = registry.collect();
         let names = registry
@@ -190,6 +193,7 @@ impl Card {
         self.delay = Duration::ZERO;
         for registered in &mut self.registry {
             registered.instance = (registered.application.make)();
+            registered.transient.reset();
         }
         self.powered = false;
     }
@@ -264,6 +268,7 @@ impl Card {
             answer: &mut self.answer,
             entropy: &mut *self.entropy,
             fault: &mut self.fault,
+            transient: &mut registered.transient,
             secure: &mut self.secure[usize::from(channel)],
             delay: &mut self.delay,
             domain: self.domain,

@@ -62,6 +62,13 @@ impl Channels {
         self.0[usize::from(channel)].selected = applet;
     }
 
+    /// Whether an applet is selected on any channel.
+    pub(super) fn any_selected(&self, applet: usize) -> bool {
+        self.0
+            .iter()
+            .any(|channel| channel.selected == Some(applet))
+    }
+
     /// A channel to be opened: 6A81 when none is free, 6A86 when this one is open.
     pub(super) fn free(&self, wanted: Managed) -> Result<u8, StatusWord> {
         match wanted {

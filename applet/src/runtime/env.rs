@@ -7,6 +7,7 @@ use protocol::card::StatusWord;
 use super::{
     card::{Entropy, Protocol},
     security::Secure,
+    transient::Transient,
 };
 use crate::{
     aid::Aid,
@@ -22,6 +23,7 @@ pub struct Env<'a> {
     pub(super) answer: &'a mut Vec<u8>,
     pub(super) entropy: &'a mut dyn Entropy,
     pub(super) fault: &'a mut Option<TransactionError>,
+    pub(super) transient: &'a mut Transient,
     pub(super) secure: &'a mut Secure,
     pub(super) delay: &'a mut Duration,
     /// The card manager's objects.

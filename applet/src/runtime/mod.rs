@@ -17,12 +17,14 @@ mod life_cycle;
 mod route;
 mod security;
 mod transfer;
+mod transient;
 
 use protocol::card::StatusWord;
 
 pub use card::{Application, Card, Entropy, NoEntropy, OpenError, Protocol};
 pub use env::Env;
 pub use life_cycle::LifeCycle;
+pub use transient::ClearOn;
 
 pub(crate) use life_cycle::LIFE_CYCLE;
 pub(crate) use security::is_setup;
@@ -34,8 +36,9 @@ pub const DATA_LIMIT: usize = 65_535;
 
 /// An application on the card.
 ///
-/// Its fields are its RAM: the runtime makes the value anew, with [`Application::make`], at every reset. What is to
-/// last it keeps in [`Env`]'s persistent objects.
+/// Its fields are its RAM: the runtime makes the value anew, with [`Application::make`], at every reset. What is to be
+/// forgotten when it is deselected it keeps in [`Env`]'s transient objects, what is to last in the persistent ones.
+/// `examples/counter.rs` is a whole applet in a page.
 pub trait Applet: Send {
     /// Called once in the card's life, in a transaction of its own: writes the first objects. The applet's life cycle
     /// is INSTALLED already.

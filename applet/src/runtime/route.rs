@@ -114,6 +114,9 @@ impl Card {
         if let Some(place) = selected {
             self.lend(place, channel, |applet, env| applet.deselect(env));
             self.channels.select(channel, None);
+            if !self.channels.any_selected(place) {
+                self.registry[place].transient.deselect();
+            }
         }
         self.answer.clear();
     }

@@ -4,6 +4,7 @@ use std::{
     fmt,
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpStream, ToSocketAddrs as _},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -25,8 +26,8 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const POWER_DUE: Duration = Duration::from_secs(2);
 /// For how long the card then comes out, so that the reader sees it leave.
 const OUT: Duration = Duration::from_secs(1);
-/// Bytes read at once: more than a command with extended lengths.
-const CHUNK: usize = 70_000;
+/// Bytes read at once: several commands of the usual length; a longer one comes in several reads.
+const CHUNK: usize = 4096;
 
 /// Where a reader waits for its card.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,14 @@ impl Socket {
         Ok(Self {
             host: host.to_owned(),
             port,
+        })
+    }
+
+    /// The socket of the slot that is this far from the first: pcscd gives each slot a port of its own.
+    pub fn slot(&self, number: u16) -> Option<Self> {
+        Some(Self {
+            host: self.host.clone(),
+            port: self.port.checked_add(number)?,
         })
     }
 
@@ -138,12 +147,13 @@ pub fn insert(
 /// Until the reader hangs up, which a stop makes it look like.
 fn serve(
     card: &mut Card,
-    mut stream: TcpStream,
+    stream: TcpStream,
     tear: Option<&TearHandle>,
     stop: &Stop,
     tell: &mut impl FnMut(Event),
 ) -> io::Result<End> {
-    let _watched = stop.watch(stream.try_clone()?);
+    let stream = Arc::new(stream);
+    let _watched = stop.watch(Arc::clone(&stream));
     let mut frames = Frames::default();
     let mut chunk = vec![0; CHUNK];
     let mut out = Vec::new();
@@ -151,8 +161,8 @@ fn serve(
     loop {
         // The reader sends length and body apart and waits for the first one's acknowledgement, which the
         // system would delay by 40 ms. Linux forgets the option, so it is set each time.
-        SockRef::from(&stream).set_tcp_quickack(true)?;
-        match stream.read(&mut chunk)? {
+        SockRef::from(&*stream).set_tcp_quickack(true)?;
+        match (&*stream).read(&mut chunk)? {
             0 => return Ok(End::Stopped),
             len => frames.add(&chunk[..len]),
         }
@@ -167,7 +177,7 @@ fn serve(
             if !wait.is_zero() && stop.pause(wait) {
                 return Ok(End::Stopped);
             }
-            stream.write_all(&out)?;
+            (&*stream).write_all(&out)?;
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     net::{Shutdown, TcpStream},
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ pub struct Stop {
 struct State {
     stopped: bool,
     next: u64,
-    streams: HashMap<u64, TcpStream>,
+    streams: HashMap<u64, Arc<TcpStream>>,
 }
 
 /// A connection that ends when the stop comes; dropped, it is forgotten.
@@ -54,7 +54,7 @@ impl Stop {
     }
 
     /// Watches a connection, which is ended at once if the stop has come before.
-    pub(super) fn watch(&self, stream: TcpStream) -> Watched<'_> {
+    pub(super) fn watch(&self, stream: Arc<TcpStream>) -> Watched<'_> {
         let mut state = self.lock();
         if state.stopped {
             let _ = stream.shutdown(Shutdown::Both);

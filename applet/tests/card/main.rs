@@ -17,4 +17,5 @@ mod manager;
 mod matrix;
 mod power;
 mod reader;
+mod transactions;
 mod vectors;

@@ -75,8 +75,12 @@ impl Inserted {
     fn into(slot: &Slot, folder: &Folder, more: &[&str]) -> Self {
         let address = slot.address();
         let arguments = [&["insert", "card.img", "--vpcd", &address][..], more].concat();
+        Self::start(folder, &arguments)
+    }
+
+    fn start(folder: &Folder, arguments: &[&str]) -> Self {
         let mut child = folder
-            .command(&arguments)
+            .command(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .expect("the program starts");
@@ -236,4 +240,60 @@ fn whatever_comes_from_the_reader_is_survived() {
         0x9000,
         "a frame cut short ends with its connection"
     );
+}
+
+#[test]
+fn a_rack_puts_as_many_cards_into_one_port_as_there_are() {
+    const CARDS: usize = 40;
+    let folder = Folder::new();
+    let image = std::fs::read(folder.new_card(&[])).expect("an image");
+    let rack = folder.path("rack");
+    std::fs::create_dir(&rack).expect("a folder");
+    for card in 0..CARDS {
+        std::fs::write(rack.join(format!("{card:04}.img")), &image).expect("a copy");
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let mut cards = Inserted::start(&folder, &["rack", "rack", "--vpcd", &address, "--one-port"]);
+    cards.expect(&format!("{CARDS} cards, 0 left out"));
+    let mut slots: Vec<Slot> = Vec::new();
+    for _ in 0..CARDS {
+        let (stream, _) = listener.accept().expect("a card comes");
+        let own = TcpListener::bind("127.0.0.1:0").expect("a port");
+        slots.push(Slot {
+            listener: own,
+            stream: Some(stream),
+        });
+    }
+    for (slot, count) in slots.iter_mut().zip(1..) {
+        slot.send(&[1]);
+        assert_eq!(status(&slot.ask(SELECT)), 0x9000);
+        for _ in 0..count % 3 {
+            slot.ask(POLL);
+        }
+    }
+    for (slot, count) in slots.iter_mut().zip(1..) {
+        assert_eq!(
+            slot.ask(&[0x80, 0x40, 0, 0, 0])[1],
+            count % 3,
+            "each has its own state"
+        );
+    }
+    cards.signal("TERM");
+    cards.expect("taken out");
+    assert!(cards.child.wait().expect("it ends").success());
+}
+
+#[test]
+fn a_rack_leaves_out_what_has_no_slot_and_inserts_nothing_beside_a_bad_image() {
+    let folder = Folder::new();
+    folder.new_card(&[]);
+    std::fs::copy(folder.path("card.img"), folder.path("other.img")).expect("a copy");
+    let address = Slot::new().address();
+    let mut rack = Inserted::start(&folder, &["rack", ".", "--vpcd", &address, "--slots", "1"]);
+    rack.expect("1 cards, 1 left out");
+    drop(rack);
+    std::fs::write(folder.path("bad.img"), "no card").expect("a file");
+    let mut rack = Inserted::start(&folder, &["rack", ".", "--vpcd", &address]);
+    assert_eq!(rack.child.wait().expect("it ends").code(), Some(3));
 }
