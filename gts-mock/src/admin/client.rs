@@ -1,9 +1,12 @@
 //! The command line's end of the admin socket.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use reqwest::blocking::{Client, RequestBuilder};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
 use super::api::{Imported, MessageView, NewMessage, Problem, Status, SubscriptionView};
 
@@ -19,6 +22,12 @@ pub enum ClientError {
         path: PathBuf,
         /// What the system says.
         reason: String,
+    },
+    /// Somebody else's socket: keys would go to them.
+    #[error("{path} belongs to another user: name the server's own socket with --socket")]
+    Foreign {
+        /// The socket.
+        path: PathBuf,
     },
     /// The server says why not.
     #[error("{0}")]
@@ -45,6 +54,9 @@ impl AdminClient {
     /// Prepares to talk to the server behind this socket.
     pub fn new(path: &Path) -> Result<Self, ClientError> {
         let path = path.to_path_buf();
+        if is_foreign(&path) {
+            return Err(ClientError::Foreign { path });
+        }
         // An import of millions of lines takes as long as it takes.
         let http = Client::builder()
             .unix_socket(path.clone())
@@ -84,7 +96,7 @@ impl AdminClient {
         let request = self
             .http
             .post(url(&["subscriptions", reference, "messages"]));
-        self.ask(json(request, message))
+        self.ask(request.json(message))
     }
 
     /// Cancels a message.
@@ -120,8 +132,11 @@ impl AdminClient {
     }
 }
 
-fn json(request: RequestBuilder, body: &impl Serialize) -> RequestBuilder {
-    request.json(body)
+/// Whether the socket is neither ours nor root's. Root may talk to anybody.
+fn is_foreign(path: &Path) -> bool {
+    let us = nix::unistd::geteuid();
+    let owner = std::fs::metadata(path).map(|metadata| metadata.uid());
+    !us.is_root() && owner.is_ok_and(|owner| owner != us.as_raw() && owner != 0)
 }
 
 /// The URL of a resource; each segment is encoded, since a reference may hold any character.

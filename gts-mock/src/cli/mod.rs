@@ -282,7 +282,7 @@ pub fn exit(done: Result<(), CliError>) -> ExitCode {
     eprintln!("gts-mock: {error}");
     ExitCode::from(match error {
         CliError::Server(_) => 1,
-        CliError::Client(ClientError::NoServer { .. }) => 3,
+        CliError::Client(ClientError::NoServer { .. } | ClientError::Foreign { .. }) => 3,
         CliError::Client(_) => 4,
         CliError::File { .. } => 5,
     })

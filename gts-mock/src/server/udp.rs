@@ -24,6 +24,9 @@ const ROOM: usize = 64;
 /// Receive buffer asked of the kernel, in bytes: about a second of polls at full speed.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
+/// How long a failing socket is left alone, in milliseconds.
+const PAUSE_MS: u8 = 100;
+
 /// A bound socket.
 pub(super) struct Port {
     socket: UdpSocket,
@@ -106,6 +109,13 @@ impl Port {
         } else {
             Woken::Datagrams
         })
+    }
+
+    /// Waits a moment, or until `stop` becomes readable: a socket that fails is not asked in a loop.
+    pub(super) fn pause(stop: BorrowedFd<'_>) {
+        let mut fds = [PollFd::new(stop, PollFlags::POLLIN)];
+        // Whatever ends the wait, the caller looks again.
+        let _ = poll(&mut fds, PAUSE_MS);
     }
 
     /// Takes the datagrams that are there, at most [`BATCH`].

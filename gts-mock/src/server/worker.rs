@@ -33,7 +33,10 @@ pub(super) fn answer_polls(core: &Core, port: &Port, stop: &UnixStream) {
                     return;
                 }
             }
-            Err(error) => tracing::error!(%error, "UDP socket"),
+            Err(error) => {
+                tracing::error!(%error, "UDP socket");
+                Port::pause(stop.as_fd());
+            }
         }
     }
 }
