@@ -22,6 +22,7 @@ Exit codes:
   6  the card refused a command, or answered what it must not
   7  the card cannot be remembered: the state directory, or another reader-bridge has the card
   8  a key file cannot be read or understood
+  9  poll-now: the polling rules of the card's operator do not allow polls on request
   128 + signal  --once was ended by a signal before it was done";
 
 /// Why a command was not done.
@@ -41,6 +42,12 @@ pub(super) enum Failure {
     /// The key itself is never repeated.
     #[error("{}: {error}", path.display())]
     Key { path: PathBuf, error: KeyTextError },
+    #[error(
+        "no running bridge of this state directory has such a card (--state DIR names another directory)"
+    )]
+    NobodyToAsk,
+    #[error("the polling rules of the card's operator do not allow polls on request")]
+    NotAllowed,
     #[error("{0}: {1}")]
     System(&'static str, io::Error),
     #[error("cannot write to standard output: {0}")]
@@ -53,10 +60,11 @@ impl Failure {
         let code: u8 = match self {
             Self::System(..) | Self::Output(_) => 1,
             Self::Arguments(_) => 2,
-            Self::Card(_) => 3,
+            Self::Card(_) | Self::NobodyToAsk => 3,
             Self::Terminal(error) => of_terminal(error),
             Self::Store(_) => 7,
             Self::KeyFile { .. } | Self::Key { .. } => 8,
+            Self::NotAllowed => 9,
         };
         code.into()
     }

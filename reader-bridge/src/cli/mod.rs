@@ -2,8 +2,11 @@
 
 mod exit;
 mod key_file;
+mod options;
+mod poll_now;
 mod run;
 mod signals;
+mod simulate;
 mod values;
 
 use std::{
@@ -28,6 +31,8 @@ struct Cli {
 enum Command {
     // Large, and there is only one of it.
     Run(Box<run::Run>),
+    PollNow(poll_now::PollNow),
+    Simulate(simulate::Simulate),
     Completions(Completions),
 }
 
@@ -59,6 +64,8 @@ impl Completions {
 pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(run) => run.run(),
+        Command::PollNow(poll_now) => poll_now.run(),
+        Command::Simulate(simulate) => simulate.run(),
         Command::Completions(completions) => completions.run(),
     };
     done.unwrap_or_else(|failure| {

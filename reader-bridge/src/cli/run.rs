@@ -6,16 +6,19 @@ use clap::Args;
 use reader_bridge::{
     card::{self, CardSpec},
     report::{Form, Lines, Reporter},
-    session::{Config, Event, Schedule, Timeouts},
+    session::{Config, Event},
     terminal::{
         Setup, Terminal, TerminalError,
-        store::{Store, default_directory},
+        control::Control,
+        network,
+        store::{Store, StoreError, default_directory},
     },
 };
 
 use super::{
     exit::{CODES, Failure},
     key_file::wrap_key,
+    options::{Polling, Waiting},
     signals::stop_on_signals,
     values,
 };
@@ -70,37 +73,6 @@ pub(super) struct Run {
     seed: Option<u64>,
 }
 
-/// How long an answer is waited for.
-#[derive(Args)]
-struct Waiting {
-    /// First timeout, before round trips were measured; it doubles with each resend.
-    #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "2s")]
-    timeout: Duration,
-    /// Shortest timeout [default: 1s, or --timeout if that is shorter].
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
-    min_timeout: Option<Duration>,
-    /// Longest timeout.
-    #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "5m")]
-    max_timeout: Duration,
-}
-
-/// When to poll, as long as no message changes it.
-#[derive(Args)]
-struct Polling {
-    /// Time between polls.
-    #[arg(long, value_name = "TIME", value_parser = values::seconds, default_value = "1h")]
-    interval: u32,
-    /// How far a poll may stray from the interval, in percent.
-    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=100))]
-    jitter: u8,
-    /// Shortest interval that messages may lead to [default: 60s, or --interval if that is shorter].
-    #[arg(long, value_name = "TIME", value_parser = values::seconds)]
-    floor: Option<u32>,
-    /// Longest interval that messages may lead to [default: 7d, or --interval if that is longer].
-    #[arg(long, value_name = "TIME", value_parser = values::seconds)]
-    ceiling: Option<u32>,
-}
-
 /// How long `--once` waits for a card by default.
 const CARD_WAIT: Duration = Duration::from_secs(10);
 
@@ -131,6 +103,7 @@ impl Run {
         mut terminal: Terminal<'_>,
         reporter: &dyn Reporter,
     ) -> Result<ExitCode, Failure> {
+        let _control = self.attend(&terminal)?;
         let received = stop_on_signals(terminal.post())
             .map_err(|error| Failure::System("signals cannot be caught", error))?;
         let ended = terminal.run();
@@ -152,49 +125,32 @@ impl Run {
         }))
     }
 
+    /// What else may wake the terminal: requests of this machine, and the network. A single exchange
+    /// waits for neither.
+    fn attend(&self, terminal: &Terminal<'_>) -> Result<Option<Control>, Failure> {
+        if self.once {
+            return Ok(None);
+        }
+        let posts = vec![terminal.post()];
+        network::watch(posts.clone())
+            .map_err(|error| Failure::System("the network cannot be watched", error))?;
+        Control::listen(terminal.directory(), posts)
+            .map(Some)
+            .map_err(|source| {
+                Failure::Store(StoreError::Io {
+                    path: terminal.directory().to_owned(),
+                    what: "listen in this directory",
+                    source,
+                })
+            })
+    }
+
     fn config(&self) -> Result<Config, Failure> {
         Ok(Config {
             homes: self.gts.clone(),
             timeouts: self.waiting.timeouts()?,
             schedule: self.polling.schedule()?,
             once: self.once.then_some(self.attempts),
-        })
-    }
-}
-
-impl Waiting {
-    fn timeouts(&self) -> Result<Timeouts, Failure> {
-        let initial = self.timeout;
-        let min = self
-            .min_timeout
-            .unwrap_or(Timeouts::default().min.min(initial));
-        let max = self.max_timeout;
-        if initial.is_zero() || min.is_zero() || min > initial || initial > max {
-            return Err(Failure::Arguments(format!(
-                "--min-timeout {min:?}, --timeout {initial:?} and --max-timeout {max:?}: they must be above 0 and in this order"
-            )));
-        }
-        Ok(Timeouts { initial, min, max })
-    }
-}
-
-impl Polling {
-    fn schedule(&self) -> Result<Schedule, Failure> {
-        let usual = Schedule::default();
-        let interval = self.interval;
-        let floor = self.floor.unwrap_or(usual.floor.min(interval));
-        let ceiling = self.ceiling.unwrap_or(usual.ceiling.max(interval));
-        if !(floor..=ceiling).contains(&interval) {
-            return Err(Failure::Arguments(format!(
-                "--interval {interval}s is not between --floor {floor}s and --ceiling {ceiling}s"
-            )));
-        }
-        Ok(Schedule {
-            interval,
-            jitter: self.jitter,
-            floor,
-            ceiling,
-            ..usual
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{net::Ipv6Addr, time::Duration};
 
-use protocol::DEFAULT_PORT;
+use protocol::{DEFAULT_PORT, msg::QuietWindow};
 
 /// Seconds (`2`, `0.5`), or with units (`500ms`, `2s`, `1h 30m`).
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -28,6 +28,29 @@ pub(super) fn seconds(text: &str) -> Result<u32, String> {
     } else {
         Err(format!("{text:?} is not between 1 s and {} s", u32::MAX))
     }
+}
+
+/// `22:00-06:30`, UTC.
+pub(super) fn quiet_window(text: &str) -> Result<QuietWindow, String> {
+    let window = || {
+        let (from, to) = text.split_once('-')?;
+        let (start, end) = (minute(from)?, minute(to)?);
+        let length = (end + DAY_MINUTES - start) % DAY_MINUTES;
+        Some(QuietWindow { start, length })
+    };
+    window().ok_or_else(|| {
+        format!(
+            "{text:?} is no window of the day; write HH:MM-HH:MM in UTC, for example 22:00-06:30"
+        )
+    })
+}
+
+const DAY_MINUTES: u16 = 24 * 60;
+
+fn minute(text: &str) -> Option<u16> {
+    let (hours, minutes) = text.split_once(':')?;
+    let (hours, minutes): (u16, u16) = (hours.parse().ok()?, minutes.parse().ok()?);
+    (hours < 24 && minutes < 60).then_some(hours * 60 + minutes)
 }
 
 /// host:port; without a port the method's own.
@@ -88,6 +111,16 @@ mod tests {
             "[::1",
         ] {
             assert!(server(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn quiet_windows_may_run_over_midnight() {
+        let window = |start, length| Ok(QuietWindow { start, length });
+        assert_eq!(quiet_window("22:00-06:30"), window(1320, 510));
+        assert_eq!(quiet_window("00:00-01:00"), window(0, 60));
+        for text in ["", "22:00", "24:00-01:00", "1:60-2:00", "a:b-c:d", "22-06"] {
+            assert!(quiet_window(text).is_err(), "{text}");
         }
     }
 

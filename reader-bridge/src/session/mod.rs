@@ -26,6 +26,7 @@ mod planner;
 mod resume;
 mod route;
 mod schedule;
+pub mod simulate;
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -115,15 +116,7 @@ impl Session {
             now.mono,
             now.wall,
         );
-        let wait = memory.next_poll.map_or(Duration::ZERO, |next| {
-            // However the clock was set meanwhile, no longer than the schedule can ask for.
-            Duration::from_secs(next.saturating_sub(now.wall)).min(schedule.longest())
-        });
-        let since = memory
-            .last_poll
-            .map(|last| Duration::from_secs(now.wall.saturating_sub(last)));
-        let last_poll = since.and_then(|since| now.mono.checked_sub(since));
-        let mut planner = Planner::new(schedule, now.mono + wait, last_poll);
+        let mut planner = Planner::resume(schedule, memory.next_poll, memory.last_poll, now);
         if config.once.is_some() {
             planner.request(now);
         }

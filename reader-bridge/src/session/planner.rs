@@ -1,7 +1,8 @@
 //! The time of the next poll: the schedule applied to a clock.
 //!
 //! Owns when a poll is due, what brings it forward, and what holds it back. Refuses to know cards and
-//! servers, so that a year of it runs in no time: see [`super::simulate`].
+//! servers, so that a year of it runs in no time: see
+//! [`simulate`](super::simulate).
 
 use std::time::Duration;
 
@@ -29,6 +30,17 @@ impl Planner {
             wanted: false,
             last_poll,
         }
+    }
+
+    /// After a restart: with the next and the last poll as remembered, in POSIX seconds. However the
+    /// clock was set meanwhile, the next poll is no further away than the schedule can ask for.
+    pub fn resume(schedule: Schedule, next: Option<u64>, last: Option<u64>, now: Now) -> Self {
+        let wait = next.map_or(Duration::ZERO, |next| {
+            Duration::from_secs(next.saturating_sub(now.wall)).min(schedule.longest())
+        });
+        let since = last.map(|last| Duration::from_secs(now.wall.saturating_sub(last)));
+        let last_poll = since.and_then(|since| now.mono.checked_sub(since));
+        Self::new(schedule, now.mono + wait, last_poll)
     }
 
     /// The schedule in force.

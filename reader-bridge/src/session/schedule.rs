@@ -26,6 +26,8 @@ pub struct Schedule {
     pub quiet: Option<QuietWindow>,
 }
 
+const DAY_MILLIS: u64 = 24 * 3600 * 1000;
+
 impl Default for Schedule {
     /// Hourly ± 10 %, between a minute and a week, on every event.
     fn default() -> Self {
@@ -139,14 +141,19 @@ impl Schedule {
     }
 
     /// How long to be silent yet at this time in POSIX seconds; zero outside the quiet window. Polls
-    /// that it held back do not all leave at its end: they spread over a jitter's width.
+    /// that it held back do not all leave at its end: they spread over a jitter's width, as far as the
+    /// day reaches.
     pub fn quiet(&self, wall: u64, rng: &mut Rng) -> Duration {
-        let left = self.quiet.map_or(0, |window| window.remaining(wall));
+        let Some(window) = self.quiet else {
+            return Duration::ZERO;
+        };
+        let left = window.remaining(wall);
         if left == 0 {
             return Duration::ZERO;
         }
-        let spread = u64::from(self.interval) * u64::from(self.jitter) * 10;
-        Duration::from_secs(left) + Duration::from_millis(rng.u64(0..=spread))
+        let jitter = u64::from(self.interval) * u64::from(self.jitter) * 10;
+        let open = DAY_MILLIS.saturating_sub(u64::from(window.length) * 60_000);
+        Duration::from_secs(left) + Duration::from_millis(rng.u64(0..=jitter.min(open / 2)))
     }
 
     /// The shortest time between a poll and one that an event asks for.

@@ -14,6 +14,8 @@ use std::{
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use serde::{Deserialize, Serialize};
+
 use crate::session::Occasion;
 
 /// One letter.
@@ -23,6 +25,13 @@ pub enum Mail {
     Stop,
     /// An occasion for a poll.
     Wake(Occasion),
+    /// Somebody on this machine asks for a poll, and wants to know what becomes of that.
+    PollNow {
+        /// Only if the card has this ICCID.
+        iccid: Option<String>,
+        /// Where the answer goes.
+        reply: Sender<PollNowReply>,
+    },
     /// A server's name was looked up.
     Resolved {
         /// host:port as it was asked for.
@@ -30,6 +39,31 @@ pub enum Mail {
         /// Its addresses, at least one.
         addresses: io::Result<Vec<SocketAddr>>,
     },
+}
+
+/// What becomes of a request for a poll at one card.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PollNowReply {
+    /// Where the card is, in the words of `--card`.
+    pub card: String,
+    /// The card's ICCID; absent where none is there.
+    pub iccid: Option<String>,
+    /// What is done about it.
+    pub result: PollNowResult,
+}
+
+/// The same in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PollNowResult {
+    /// A poll leaves.
+    Polling,
+    /// No card is there.
+    NoCard,
+    /// Another card is there than the one that was meant.
+    OtherCard,
+    /// The polling rules of its operator do not allow polls on request.
+    NotAllowed,
 }
 
 /// Puts mail into one mailbox.

@@ -4,12 +4,14 @@
 //! thread serves one card, so that no card's trouble is another's.
 
 mod clock;
+pub mod control;
 mod link;
 mod mail;
+pub mod network;
 pub mod store;
 mod wait;
 
-use std::{io, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use crate::{
     card::{CardError, CardPort, Wait},
@@ -19,7 +21,7 @@ use crate::{
 };
 use clock::Timer;
 use link::Link;
-pub use mail::{Mail, Mailbox, Post};
+pub use mail::{Mail, Mailbox, PollNowReply, PollNowResult, Post};
 use store::{CardFile, Loaded, Store, StoreError};
 
 /// How one terminal is set up.
@@ -78,6 +80,7 @@ pub struct Terminal<'a> {
     timer: Timer,
     /// The card that was there last, with its file.
     known: Option<Known>,
+    card_is_there: bool,
     stopping: bool,
 }
 
@@ -115,6 +118,7 @@ impl<'a> Terminal<'a> {
             secapp: SecApp::new(port),
             mailbox,
             known: None,
+            card_is_there: false,
             stopping: false,
         })
     }
@@ -129,12 +133,20 @@ impl<'a> Terminal<'a> {
         &self.label
     }
 
+    /// Where it remembers its cards.
+    pub fn directory(&self) -> &Path {
+        self.setup.store.directory()
+    }
+
     /// Runs until it is stopped, its one exchange is over, or it cannot go on.
     pub fn run(&mut self) -> Result<(), TerminalError> {
         let mut inserted = true;
         while !self.stopping {
             if self.open_card(&mut inserted)? {
-                match self.work(inserted)? {
+                self.card_is_there = true;
+                let step = self.work(inserted)?;
+                self.card_is_there = false;
+                match step {
                     Step::Ended => break,
                     Step::CardLost { removed } => inserted = removed,
                     Step::On => {}
@@ -354,7 +366,12 @@ impl<'a> Terminal<'a> {
         for mail in self.mailbox.take() {
             match mail {
                 Mail::Stop => self.stopping = true,
-                Mail::Wake(occasion) => self.wake(occasion)?,
+                Mail::Wake(occasion) => self.input(Input::Wake(occasion))?,
+                Mail::PollNow { iccid, reply } => {
+                    let answer = self.poll_now(iccid.as_deref())?;
+                    // Whoever asked may have gone.
+                    let _ = reply.send(answer);
+                }
                 Mail::Resolved {
                     endpoint,
                     addresses,
@@ -369,8 +386,25 @@ impl<'a> Terminal<'a> {
         Ok(())
     }
 
-    fn wake(&mut self, occasion: Occasion) -> Result<(), TerminalError> {
-        self.input(Input::Wake(occasion))
+    fn poll_now(&mut self, iccid: Option<&str>) -> Result<PollNowReply, TerminalError> {
+        let known = self.known.as_ref().filter(|_| self.card_is_there);
+        let result = match known {
+            None => PollNowResult::NoCard,
+            Some(known) if iccid.is_some_and(|iccid| iccid != known.name) => {
+                PollNowResult::OtherCard
+            }
+            Some(known) if known.session.allows(Occasion::HostRequest) => PollNowResult::Polling,
+            Some(_) => PollNowResult::NotAllowed,
+        };
+        let reply = PollNowReply {
+            card: self.label.clone(),
+            iccid: known.map(|known| known.name.clone()),
+            result,
+        };
+        if matches!(result, PollNowResult::Polling | PollNowResult::NotAllowed) {
+            self.input(Input::Wake(Occasion::HostRequest))?;
+        }
+        Ok(reply)
     }
 
     fn input(&mut self, input: Input<'_>) -> Result<(), TerminalError> {

@@ -113,6 +113,11 @@ impl Store {
         Ok(Self { directory })
     }
 
+    /// Its path.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The file of the card with this name (its ICCID), locked.
     pub fn card(&self, name: &str) -> Result<CardFile, StoreError> {
         let path = self.directory.join(format!("{name}.lock"));

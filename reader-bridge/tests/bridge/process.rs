@@ -38,7 +38,8 @@ impl Bridge {
         Self::run_with(command, state, arguments)
     }
 
-    fn run_with(mut command: Command, state: &Path, arguments: &[&str]) -> Self {
+    /// The same, by way of a command that takes the bridge's arguments.
+    pub(crate) fn run_with(mut command: Command, state: &Path, arguments: &[&str]) -> Self {
         let mut child = command
             .arg("run")
             .arg("--json")
@@ -93,6 +94,11 @@ impl Bridge {
         let stderr = self.child.stderr.as_mut().unwrap();
         stderr.read_to_string(&mut errors).unwrap();
         errors
+    }
+
+    /// Sends an empty line to the process's standard input.
+    pub(crate) fn send_line(&mut self) {
+        self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     }
 
     /// Sends a signal by its name.

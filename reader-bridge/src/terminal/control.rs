@@ -1,0 +1,265 @@
+//! The local socket on which a running bridge is asked for polls: `reader-bridge poll-now`.
+//!
+//! Owns `control-PID.sock` in the state directory, which only its owner can enter, and both ends of
+//! what is spoken there: one JSON line with the request, one with the answer (`docs/terminal.md`).
+
+use std::{
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Read, Write},
+    os::{
+        fd::AsRawFd,
+        unix::{
+            fs::PermissionsExt,
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Mail, PollNowReply, Post};
+
+/// How long either end waits for the other, and for cards that are busy.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest line of either side, in bytes.
+const MAX_LINE: u64 = 1024 * 1024;
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// A poll at once.
+    PollNow {
+        /// Of this card only.
+        #[serde(default)]
+        iccid: Option<String>,
+    },
+}
+
+/// The listening end. Ends, and removes its socket, when dropped.
+#[derive(Debug)]
+pub struct Control {
+    path: PathBuf,
+    directory: PathBuf,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Control {
+    /// Listens in this directory, for the terminals behind `posts`.
+    pub fn listen(directory: &Path, posts: Vec<Post>) -> io::Result<Self> {
+        let name = format!("control-{}.sock", std::process::id());
+        let path = directory.join(&name);
+        remove(&path)?;
+        let listener = through(directory, &name, |short| UnixListener::bind(short))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        let stopping = Arc::new(AtomicBool::new(false));
+        let theirs = Arc::clone(&stopping);
+        let thread = thread::Builder::new()
+            .name("control".into())
+            .spawn(move || serve(&listener, &posts, &theirs))?;
+        Ok(Self {
+            path,
+            directory: directory.to_owned(),
+            stopping,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        // Wakes the thread, which may already have ended.
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        drop(through(&self.directory, &name, |short| {
+            UnixStream::connect(short)
+        }));
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+        drop(remove(&self.path));
+    }
+}
+
+/// One at a time: a request takes moments, and cards answer in the time of one command.
+fn serve(listener: &UnixListener, posts: &[Post], stopping: &AtomicBool) {
+    for stream in listener.incoming() {
+        if stopping.load(Ordering::Relaxed) {
+            return;
+        }
+        // Whoever asks wrongly or goes away harms nobody but themselves.
+        drop(stream.and_then(|stream| answer(&stream, posts)));
+    }
+}
+
+fn answer(stream: &UnixStream, posts: &[Post]) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let Request::PollNow { iccid } = read_line(stream)?;
+    let (reply, replies) = mpsc::channel();
+    for post in posts {
+        post.send(Mail::PollNow {
+            iccid: iccid.clone(),
+            reply: reply.clone(),
+        });
+    }
+    drop(reply);
+    let mut answers = Vec::with_capacity(posts.len());
+    while let Ok(answer) = replies.recv_timeout(PATIENCE) {
+        answers.push(answer);
+    }
+    write_line(stream, &answers)
+}
+
+/// Asks every bridge of this directory for polls. Sockets of bridges that were killed are removed.
+pub fn poll_now(directory: &Path, iccid: Option<&str>) -> io::Result<Vec<PollNowReply>> {
+    let mut answers = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if !(name.starts_with("control-") && name.ends_with(".sock")) {
+            continue;
+        }
+        match through(directory, &name, |short| UnixStream::connect(short)) {
+            Ok(stream) => answers.extend(ask(&stream, iccid)?),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                remove(&directory.join(name))?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(answers)
+}
+
+fn ask(stream: &UnixStream, iccid: Option<&str>) -> io::Result<Vec<PollNowReply>> {
+    stream.set_read_timeout(Some(PATIENCE * 2))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let iccid = iccid.map(str::to_owned);
+    write_line(stream, &Request::PollNow { iccid })?;
+    read_line(stream)
+}
+
+fn read_line<T: for<'de> Deserialize<'de>>(stream: &UnixStream) -> io::Result<T> {
+    let mut line = String::new();
+    BufReader::new(stream).take(MAX_LINE).read_line(&mut line)?;
+    Ok(serde_json::from_str(&line)?)
+}
+
+fn write_line<T: Serialize>(mut stream: &UnixStream, value: &T) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+/// Names a socket by way of its directory's descriptor: a socket's path has at most 107 bytes
+/// (unix(7)), a state directory's may have more.
+fn through<T>(
+    directory: &Path,
+    name: &str,
+    with: impl FnOnce(&Path) -> io::Result<T>,
+) -> io::Result<T> {
+    let directory = File::open(directory)?;
+    let short = format!("/proc/self/fd/{}/{name}", directory.as_raw_fd());
+    with(Path::new(&short))
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::terminal::{Mailbox, PollNowResult};
+    use std::os::unix::ffi::OsStrExt;
+
+    /// A terminal that answers every request alike.
+    fn terminal() -> (Post, JoinHandle<()>) {
+        let mailbox = Mailbox::new().unwrap();
+        let post = mailbox.post();
+        let thread = thread::spawn(move || {
+            loop {
+                crate::terminal::wait::wait([mailbox.bell()]).unwrap();
+                for mail in mailbox.take() {
+                    let Mail::PollNow { iccid, reply } = mail else {
+                        return;
+                    };
+                    let answer = PollNowReply {
+                        card: "test".into(),
+                        iccid,
+                        result: PollNowResult::Polling,
+                    };
+                    reply.send(answer).unwrap();
+                }
+            }
+        });
+        (post, thread)
+    }
+
+    #[test]
+    fn a_request_reaches_every_terminal_however_long_the_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep = directory.path().join("a".repeat(120));
+        fs::create_dir(&deep).unwrap();
+        assert!(deep.as_os_str().as_bytes().len() > 107);
+        let (terminals, threads): (Vec<_>, Vec<_>) = (0..3).map(|_| terminal()).unzip();
+        let control = Control::listen(&deep, terminals.clone()).unwrap();
+        let answers = poll_now(&deep, Some("8988")).unwrap();
+        assert_eq!(answers.len(), 3);
+        assert!(
+            answers
+                .iter()
+                .all(|answer| answer.iccid.as_deref() == Some("8988"))
+        );
+        drop(control);
+        assert!(poll_now(&deep, None).unwrap().is_empty());
+        terminals.iter().for_each(|post| post.send(Mail::Stop));
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
+    }
+
+    #[test]
+    fn nonsense_on_the_socket_harms_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let (post, thread) = terminal();
+        let control = Control::listen(directory.path(), vec![post.clone()]).unwrap();
+        for nonsense in [
+            &b"\n"[..],
+            b"{}\n",
+            b"\xff\xff\n",
+            b"{\"request\":\"format\"}\n",
+            b"",
+        ] {
+            let mut stream = UnixStream::connect(&control.path).unwrap();
+            stream.write_all(nonsense).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer);
+            assert!(answer.is_empty());
+        }
+        assert_eq!(poll_now(directory.path(), None).unwrap().len(), 1);
+        post.send(Mail::Stop);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn the_socket_of_a_killed_bridge_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let left = directory.path().join("control-1.sock");
+        drop(UnixListener::bind(&left).unwrap());
+        assert!(poll_now(directory.path(), None).unwrap().is_empty());
+        assert!(!left.exists());
+    }
+}
