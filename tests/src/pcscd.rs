@@ -136,6 +136,12 @@ impl Pcscd {
         &self.slots
     }
 
+    /// How it is kept apart from the machine's own.
+    #[must_use]
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
+    }
+
     /// The client socket: what `PCSCLITE_CSOCK_NAME` must say for a process to talk to this pcscd.
     /// libpcsclite reads that variable once per process, so a process has one pcscd for its life.
     #[must_use]

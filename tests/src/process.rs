@@ -136,6 +136,16 @@ impl Process {
             .with_lines(|lines| lines.iter().filter(|line| line.text.contains(text)).count())
     }
 
+    /// Hands every line, from the first, to `each` as it comes, on a thread of its own; `None` when the output closes.
+    pub fn follow(&self, mut each: impl FnMut(Option<&str>) + Send + 'static) {
+        let watch = Arc::clone(&self.watch);
+        std::thread::spawn(move || {
+            let lines = (0..).map_while(|number| watch.line(number));
+            lines.for_each(|line| each(Some(&line)));
+            each(None);
+        });
+    }
+
     /// Its standard output so far, as lines.
     #[must_use]
     pub fn said(&self) -> Vec<String> {

@@ -112,6 +112,23 @@ impl Watch {
         }
     }
 
+    /// Waits for line number `number`; `None` when the output closes before it.
+    pub(super) fn line(&self, number: usize) -> Option<String> {
+        let mut state = self.lock();
+        loop {
+            if let Some(line) = state.lines.get(number) {
+                return Some(line.text.clone());
+            }
+            if state.open_pipes == 0 {
+                return None;
+            }
+            state = match self.changed.wait(state) {
+                Ok(state) => state,
+                Err(poisoned) => poisoned.into_inner(),
+            };
+        }
+    }
+
     /// Waits until the process has ended.
     pub(super) fn wait_exit(&self, limit: Duration) -> Option<ExitStatus> {
         self.wait_until(limit, |state| state.status)

@@ -13,6 +13,7 @@ mod parts;
 
 mod bad_input;
 mod crashes;
+mod demo;
 mod figures;
 mod kills;
 mod messages;
