@@ -27,9 +27,7 @@ fn sentences(card: &str, event: &Event) -> Vec<String> {
         Event::ExchangeDone(exchange) => return exchange_done(card, exchange),
         Event::Message(message) => return self::message(card, message),
         Event::WaitingForCard { why } => format!("{card}  waiting: {why}"),
-        Event::CardReady { iccid, mode, .. } => {
-            format!("{card}  card {iccid}, mode {mode}, is there")
-        }
+        Event::CardReady { .. } => card_ready(card, event),
         Event::StateDamaged { kept, why } => {
             format!("{card}  what was remembered is damaged ({why}); kept as {kept}, starting anew")
         }
@@ -67,6 +65,25 @@ fn sentences(card: &str, event: &Event) -> Vec<String> {
         Event::Stopped { why } => format!("{card}  stopped: {why}"),
     };
     vec![one]
+}
+
+fn card_ready(card: &str, event: &Event) -> String {
+    let Event::CardReady {
+        iccid,
+        mode,
+        statistics,
+        ..
+    } = event
+    else {
+        return String::new();
+    };
+    let counted = statistics.map_or_else(String::new, |counted| {
+        format!(
+            "; {} responses accepted so far, {} polls lost, {} answers lost",
+            counted.accepted, counted.polls_lost, counted.answers_lost
+        )
+    });
+    format!("{card}  card {iccid}, mode {mode}, is there{counted}")
 }
 
 fn poll_sent(card: &str, event: &Event) -> String {
@@ -108,9 +125,15 @@ fn exchange_done(card: &str, done: &ExchangeEvent) -> Vec<String> {
             .map_or_else(|| done.message.clone(), |id| format!("message {id}"))
     );
     if done.polls_lost > 0 || done.answers_lost > 0 {
+        let link = done.link;
         first += &format!(
-            " (lost: {} up, {} down)",
-            done.polls_lost, done.answers_lost
+            " (lost: {} up, {} down; so far {} of {} up, {} of {} down)",
+            done.polls_lost,
+            done.answers_lost,
+            link.polls_lost,
+            link.polls,
+            link.answers_lost,
+            link.answers,
         );
     }
     let mut lines = vec![first];

@@ -3,7 +3,7 @@
 //! Owns the fields; [`crate::report`] writes them as text or JSON (`docs/terminal.md`). Never holds a
 //! secret. Identities are told by their first four bytes.
 
-use protocol::card::StatusWord;
+use protocol::card::{Outcome, Statistics, StatusWord};
 use serde::Serialize;
 
 use super::{
@@ -30,6 +30,8 @@ pub enum Event {
         mode: u8,
         /// The file in which this card is remembered.
         state: String,
+        /// What the card has counted since it was made, if it tells.
+        statistics: Option<Counted>,
     },
     /// What was remembered of a card cannot be read; it was set aside, and the card starts anew.
     StateDamaged {
@@ -187,10 +189,68 @@ pub struct Exchange {
     /// From the last poll to its answer, in milliseconds; absent when the answer was found on the
     /// card afterwards.
     pub round_trip_ms: Option<u64>,
+    /// The link's quality in this run, this exchange included.
+    pub link: Quality,
     /// The message's id; absent where there is nothing to do, or it cannot be read.
     pub message_id: Option<u32>,
     /// The message in words.
     pub message: String,
+}
+
+/// What a card has counted since it was made (`E7`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Counted {
+    /// Responses accepted.
+    pub accepted: u32,
+    /// Responses refused.
+    pub refused: u32,
+    /// Polls that never reached the server.
+    pub polls_lost: u32,
+    /// Answers that were lost on the way back.
+    pub answers_lost: u32,
+    /// Recovery identities used up.
+    pub recoveries: u32,
+    /// Id of the last message.
+    pub last_message: u32,
+}
+
+impl From<Statistics> for Counted {
+    fn from(statistics: Statistics) -> Self {
+        Self {
+            accepted: statistics.accepted,
+            refused: statistics.refused,
+            polls_lost: statistics.polls_lost,
+            answers_lost: statistics.answers_lost,
+            recoveries: statistics.e,
+            last_message: statistics.last_message,
+        }
+    }
+}
+
+/// A link's quality over several exchanges, as both counters tell it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Quality {
+    /// Exchanges completed.
+    pub exchanges: u64,
+    /// Polls that the card had made for them.
+    pub polls: u64,
+    /// How many of these never reached the server.
+    pub polls_lost: u64,
+    /// Answers that the server had sent for them.
+    pub answers: u64,
+    /// How many of these never came.
+    pub answers_lost: u64,
+}
+
+impl Quality {
+    /// One more exchange.
+    pub fn add(&mut self, outcome: &Outcome) {
+        self.exchanges += 1;
+        self.polls += u64::from(outcome.resend_counter) + 1;
+        self.polls_lost += u64::from(outcome.polls_lost());
+        self.answers += u64::from(outcome.sent);
+        self.answers_lost += u64::from(outcome.answers_lost());
+    }
 }
 
 /// A message that asks for something.

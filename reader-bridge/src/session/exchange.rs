@@ -13,8 +13,8 @@ use protocol::{
 };
 
 use super::{
-    Action, Ask, Command, End, Event, ExchangeEvent, MAX_REFUSED, Now, Outstanding, Reply, Session,
-    State, Via,
+    Action, Ask, Command, End, Event, ExchangeEvent, MAX_REFUSED, Now, Outstanding, Quality, Reply,
+    Session, State, Via,
     act::{Found, in_words},
 };
 
@@ -83,7 +83,7 @@ impl Session {
             bytes: datagram.len(),
             to: to.clone(),
             via,
-            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            timeout_ms: millis(timeout),
         });
         self.out.push_back(Action::Send {
             identity: poll.uid,
@@ -281,7 +281,15 @@ impl Session {
         }
         let identity = before.as_ref().map(|outstanding| outstanding.identity);
         let number = exchange.map_or(self.exchanges, |exchange| exchange.number);
-        self.tell(done(number, outcome, identity, after, round_trip));
+        self.quality.add(outcome);
+        self.tell(Event::ExchangeDone(ExchangeEvent {
+            exchange: number,
+            identity_before: identity.map(|uid| uid.short()),
+            identity_after: after.map(|uid| uid.short()),
+            round_trip_ms: round_trip.map(millis),
+            link: self.quality,
+            ..judgement(outcome)
+        }));
         self.route.answered();
         self.card_waits = false;
         let found = Found {
@@ -326,17 +334,12 @@ impl Session {
     }
 }
 
-fn done(
-    exchange: u64,
-    outcome: &Outcome,
-    before: Option<Uid>,
-    after: Option<Uid>,
-    round_trip: Option<Duration>,
-) -> Event {
-    Event::ExchangeDone(ExchangeEvent {
-        exchange,
-        identity_before: before.map(|uid| uid.short()),
-        identity_after: after.map(|uid| uid.short()),
+/// What the outcome alone tells of an exchange.
+fn judgement(outcome: &Outcome) -> ExchangeEvent {
+    ExchangeEvent {
+        exchange: 0,
+        identity_before: None,
+        identity_after: None,
         sent: outcome.sent,
         resend_counter: outcome.resend_counter,
         polls_lost: outcome.polls_lost(),
@@ -344,8 +347,13 @@ fn done(
         others_polled: outcome.flags.contains(Flags::OTHERS_POLLED),
         duplicate: outcome.flags.contains(Flags::DUPLICATE),
         not_done: outcome.flags.contains(Flags::NOT_DONE),
-        round_trip_ms: round_trip.map(|trip| u64::try_from(trip.as_millis()).unwrap_or(u64::MAX)),
+        round_trip_ms: None,
+        link: Quality::default(),
         message_id: Msg::parse(&outcome.msg).ok().and_then(|msg| msg.id()),
         message: in_words(&outcome.msg),
-    })
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

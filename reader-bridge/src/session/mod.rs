@@ -34,7 +34,7 @@ use fastrand::Rng;
 use protocol::{card::Outcome, msg::Events};
 
 pub use backoff::{Backoff, Timeouts};
-pub use event::{Asked, Done, Event, Exchange as ExchangeEvent, Message, What};
+pub use event::{Asked, Counted, Done, Event, Exchange as ExchangeEvent, Message, Quality, What};
 pub use io::{Action, Ask, Command, End, Input, Now, Occasion, Reply};
 pub use memory::{Memory, Outstanding, Transport};
 pub use planner::Planner;
@@ -74,6 +74,7 @@ pub struct Session {
     /// The poll that is not answered yet. Outlives the card's absence.
     exchange: Option<Exchange>,
     exchanges: u64,
+    quality: Quality,
     /// Whether the card's last outcome was read since it came.
     resumed: bool,
     /// The card came from outside, so this may be an occasion for a poll.
@@ -130,6 +131,7 @@ impl Session {
             state: State::NoCard,
             exchange: None,
             exchanges: 0,
+            quality: Quality::default(),
             resumed: false,
             inserted: false,
             card_waits: false,

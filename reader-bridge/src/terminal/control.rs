@@ -7,28 +7,30 @@ use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, Read, Write},
     os::{
-        fd::AsRawFd,
+        fd::{AsFd, AsRawFd},
         unix::{
             fs::PermissionsExt,
             net::{UnixListener, UnixStream},
         },
     },
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc,
-    },
+    sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::eventfd::EventFd,
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Mail, PollNowReply, Post};
+use super::{Mail, PollNowReply, Post, wait::wait};
 
 /// How long either end waits for the other, and for cards that are busy.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// After a connection could not be taken, in milliseconds.
+const ACCEPT_RETRY: u16 = 500;
 /// The longest line of either side, in bytes.
 const MAX_LINE: u64 = 1024 * 1024;
 
@@ -48,8 +50,8 @@ pub enum Request {
 #[derive(Debug)]
 pub struct Control {
     path: PathBuf,
-    directory: PathBuf,
-    stopping: Arc<AtomicBool>,
+    /// Readable when it is to end.
+    stop: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -61,15 +63,15 @@ impl Control {
         remove(&path)?;
         let listener = through(directory, &name, |short| UnixListener::bind(short))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-        let stopping = Arc::new(AtomicBool::new(false));
-        let theirs = Arc::clone(&stopping);
+        listener.set_nonblocking(true)?;
+        let stop = Arc::new(EventFd::new()?);
+        let theirs = Arc::clone(&stop);
         let thread = thread::Builder::new()
             .name("control".into())
             .spawn(move || serve(&listener, &posts, &theirs))?;
         Ok(Self {
             path,
-            directory: directory.to_owned(),
-            stopping,
+            stop,
             thread: Some(thread),
         })
     }
@@ -77,12 +79,8 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        // Wakes the thread, which may already have ended.
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        drop(through(&self.directory, &name, |short| {
-            UnixStream::connect(short)
-        }));
+        // Fails only when the counter is full: then it is readable already.
+        let _ = self.stop.write(1);
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
         }
@@ -91,17 +89,32 @@ impl Drop for Control {
 }
 
 /// One at a time: a request takes moments, and cards answer in the time of one command.
-fn serve(listener: &UnixListener, posts: &[Post], stopping: &AtomicBool) {
-    for stream in listener.incoming() {
-        if stopping.load(Ordering::Relaxed) {
+fn serve(listener: &UnixListener, posts: &[Post], stop: &EventFd) {
+    while wait([listener.as_fd(), stop.as_fd()]).is_ok() {
+        match listener.accept() {
+            // Whoever asks wrongly or goes away harms nobody but themselves.
+            Ok((stream, _)) => drop(answer(&stream, posts)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // Out of descriptors, perhaps: it may be better in a moment.
+            Err(_) => {
+                if readable_within(stop, ACCEPT_RETRY.into()) {
+                    return;
+                }
+            }
+        }
+        if readable_within(stop, PollTimeout::ZERO) {
             return;
         }
-        // Whoever asks wrongly or goes away harms nobody but themselves.
-        drop(stream.and_then(|stream| answer(&stream, posts)));
     }
 }
 
+fn readable_within(stop: &EventFd, time: PollTimeout) -> bool {
+    let mut fds = [PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, time).is_ok_and(|ready| ready > 0)
+}
+
 fn answer(stream: &UnixStream, posts: &[Post]) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let Request::PollNow { iccid } = read_line(stream)?;
@@ -252,6 +265,14 @@ mod tests {
         assert_eq!(poll_now(directory.path(), None).unwrap().len(), 1);
         post.send(Mail::Stop);
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn it_ends_even_if_its_directory_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let control = Control::listen(directory.path(), Vec::new()).unwrap();
+        drop(directory);
+        drop(control);
     }
 
     #[test]

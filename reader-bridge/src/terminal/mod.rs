@@ -232,12 +232,15 @@ impl<'a> Terminal<'a> {
             .known
             .as_ref()
             .map(|known| known.file.path().display().to_string());
-        self.tell(&Event::CardReady {
+        let ready = Event::CardReady {
             atr: card.atr.to_string(),
             iccid: card.iccid_text(),
             mode: card.mode.byte(),
             state: state.unwrap_or_default(),
-        })
+            // A card may have none, and needs none to be worked with.
+            statistics: self.secapp.statistics().ok().map(Into::into),
+        };
+        self.tell(&ready)
     }
 
     fn remember(&self, name: String) -> Result<Known, TerminalError> {
