@@ -1,0 +1,83 @@
+"""A triggering server over UDP: answers polls, takes messages from standard input.
+
+Owns the socket, the clock and the lines. The decisions are `gts_server`'s. The first line printed tells
+the address; then one JSON object a line for each event. Lines of standard input:
+
+    send REFERENCE HEX       queues a message: HEX are the objects after its id
+    cancel REFERENCE ID      takes it back
+
+--subscriptions is a JSON array of objects: reference, iccid, key, mode, first_identity.
+"""
+
+import argparse
+import json
+import selectors
+import socket
+import sys
+import time
+
+from gts_protocol import Profile
+from gts_server import Dropped, Refused, Server
+
+
+def say(value):
+    print(json.dumps(value), flush=True)
+
+
+def bind(address):
+    host, port = address.rsplit(":", 1)
+    found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_DGRAM)[0]
+    bound = socket.socket(found[0], socket.SOCK_DGRAM)
+    bound.bind(found[4])
+    return bound
+
+
+def answer_one(bound, server):
+    datagram, source = bound.recvfrom(65536)
+    try:
+        answer, events = server.receive(datagram, source[0], time.monotonic())
+    except Dropped as why:
+        say({"dropped": str(why)})
+        return
+    bound.sendto(answer, source)
+    for event in events:
+        say(event)
+
+
+def obey(line, server):
+    verb, reference, argument = line.split()
+    try:
+        if verb == "send":
+            say({"queued": server.send(reference, bytes.fromhex(argument), time.time())})
+        elif verb == "cancel":
+            server.cancel(reference, int(argument))
+            say({"cancelled": int(argument)})
+    except Refused as why:
+        say({"refused": str(why)})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--subscriptions", type=argparse.FileType(), required=True)
+    parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT")
+    arguments = parser.parse_args()
+    server, bound = Server(), bind(arguments.listen)
+    for one in json.load(arguments.subscriptions):
+        server.add(one["reference"], Profile.of(one))
+    say({"listening": "{}:{}".format(*bound.getsockname())})
+    with selectors.DefaultSelector() as selector:
+        selector.register(bound, selectors.EVENT_READ)
+        selector.register(sys.stdin, selectors.EVENT_READ)
+        while True:
+            ready = {key.fileobj for key, _ in selector.select()}
+            if sys.stdin in ready:
+                line = sys.stdin.readline()
+                if not line:
+                    return
+                obey(line, server)
+            if bound in ready:
+                answer_one(bound, server)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""A virtual card for a reader that speaks vsmartcard's vpcd protocol: reader-bridge's own, or pcscd's.
+
+Owns the connection: frames of a 2-byte big-endian length and that many bytes. A frame of one byte from
+the reader is a control byte, anything longer a command APDU. Only the ATR and APDUs are answered.
+Refuses to know what an APDU means (`secapp`).
+"""
+
+import argparse
+import json
+import signal
+import socket
+import sys
+import time
+
+from gts_card import Card
+from gts_protocol import Profile
+from secapp import SecApp
+
+OFF, ON, RESET, ATR = 0, 1, 2, 4
+
+
+def connect(address):
+    """Connects as soon as the reader is there."""
+    host, port = address.rsplit(":", 1)
+    while True:
+        try:
+            return socket.create_connection((host, int(port)))
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+
+
+def frames(stream):
+    while len(head := stream.read(2)) == 2:
+        size = int.from_bytes(head, "big")
+        frame = stream.read(size)
+        if len(frame) < size:
+            return
+        yield frame
+
+
+def serve(reader, app):
+    """Answers the reader until it closes the connection."""
+    with reader, reader.makefile("rb") as stream:
+        for frame in frames(stream):
+            answer = respond(frame, app)
+            if answer is not None:
+                reader.sendall(len(answer).to_bytes(2, "big") + answer)
+
+
+def respond(frame, app):
+    if len(frame) != 1:
+        answer = app.transmit(frame)
+        print(json.dumps({"command": frame.hex(), "answer": answer.hex()}), flush=True)
+        return answer
+    if frame[0] == ATR:
+        return app.atr
+    if frame[0] in (OFF, ON, RESET):
+        app.reset()
+    return None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", type=argparse.FileType(), required=True, help="JSON file")
+    parser.add_argument("--vpcd", required=True, metavar="HOST:PORT")
+    parser.add_argument("--stay", action="store_true", help="come back when the reader has gone")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    app = SecApp(Card(Profile.of(json.load(arguments.profile))))
+    while True:
+        serve(connect(arguments.vpcd), app)
+        app.reset()
+        if not arguments.stay:
+            return
+
+
+if __name__ == "__main__":
+    main()
