@@ -3,10 +3,12 @@
 //! Owns the checks of text that no compiler makes. Walks the tree as it lies on disk, build output excepted.
 #![allow(
     clippy::expect_used,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "helpers of tests: a failure is a panic"
 )]
 
+mod exchange;
 mod markdown;
 mod paths;
 mod tree;

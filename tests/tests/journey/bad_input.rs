@@ -3,6 +3,7 @@
 use protocol::poll::{AUTHENTICATED_LEN, PLAIN_LEN};
 use protocol::response::TAG as RESPONSE;
 
+use crate::parts::noise::noise;
 use crate::parts::server::Server;
 use crate::parts::soft_card::SoftCard;
 use crate::parts::subscriber::Subscriber;
@@ -12,19 +13,6 @@ const LONGEST: usize = 65_507;
 const FIRST_BYTES: [u8; 7] = [0x00, 0x11, 0x12, 0x21, 0x80, RESPONSE, 0xFF];
 /// How many datagrams are sent before the server is asked whether it is still there, so that its socket never overflows.
 const BURST: usize = 200;
-
-/// Bytes that look random and are the same in every run.
-fn noise(seed: usize, length: usize) -> Vec<u8> {
-    let mut state = (seed as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[3]
-    })
-    .take(length)
-    .collect()
-}
 
 /// Noise of every length up to 300 and of some above, behind every first byte that means something and some that do not.
 fn datagrams() -> Vec<Vec<u8>> {

@@ -12,9 +12,11 @@
 mod parts;
 
 mod bad_input;
+mod by_hand;
 mod crashes;
 mod demo;
 mod figures;
+mod hostile;
 mod kills;
 mod messages;
 mod modes;
