@@ -66,16 +66,22 @@ class SecApp:
     def reset(self):
         self.card.reset()
         self._selected = {0: CARD_MANAGER}
+        self._rest = b""
 
     def transmit(self, apdu):
         try:
             command = Command(apdu)
-            answer = self._dispatch(command)
-            if command.le is not None:
-                answer = answer[: command.le]
-            return answer + b"\x90\x00"
+            if (command.cla & 0xFC, command.ins) != (0x00, 0xC0):
+                self._rest = b""
+            return self._part(self._dispatch(command), command.le or 0)
         except Status as status:
             return status.word.to_bytes(2, "big")
+
+    def _part(self, answer, le):
+        """As much as Le allows; the rest waits for GET RESPONSE."""
+        part, self._rest = answer[:le], answer[le:]
+        left = len(self._rest)
+        return part + (bytes([0x61, left if left < 256 else 0]) if left else b"\x90\x00")
 
     def _dispatch(self, command):
         if command.cla & 0x10:
@@ -91,6 +97,9 @@ class SecApp:
             return self._select(channel, command)
         if channel not in self._selected:
             raise Status(0x6881)
+        if kind == 0x00 and command.ins == 0xC0:
+            _need(self._rest, 0x6985)
+            return self._rest
         own = {
             0x40: self._get_uid,
             0x42: self._process_response,
@@ -142,6 +151,7 @@ class SecApp:
 
     def _process_response(self, command):
         _need(command.p1 == 0 and command.p2 == 0, 0x6A86)
+        _need(command.data, 0x6700)
         return self.card.process_response(command.data)
 
     def _get_data(self, command):

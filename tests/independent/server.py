@@ -11,6 +11,7 @@ the address; then one JSON object a line for each event. Lines of standard input
 
 import argparse
 import json
+import os
 import selectors
 import socket
 import sys
@@ -44,6 +45,20 @@ def answer_one(bound, server):
         say(event)
 
 
+class Lines:
+    """Lines of a file that is waited for: what a buffered reader has taken already, no selector tells."""
+
+    def __init__(self, file):
+        self.file, self.ended, self._rest = file, False, b""
+
+    def hand_to(self, server):
+        read = os.read(self.file, 65536)
+        self.ended = not read
+        *lines, self._rest = (self._rest + read).split(b"\n")
+        for line in lines:
+            obey(line.decode(), server)
+
+
 def obey(line, server):
     verb, reference, argument = line.split()
     try:
@@ -65,18 +80,17 @@ def main():
     for one in json.load(arguments.subscriptions):
         server.add(one["reference"], Profile.of(one))
     say({"listening": "{}:{}".format(*bound.getsockname())})
+    serve(bound, server, Lines(sys.stdin.fileno()))
+
+
+def serve(bound, server, lines):
+    """Answers and obeys until the end of standard input."""
     with selectors.DefaultSelector() as selector:
-        selector.register(bound, selectors.EVENT_READ)
-        selector.register(sys.stdin, selectors.EVENT_READ)
-        while True:
-            ready = {key.fileobj for key, _ in selector.select()}
-            if sys.stdin in ready:
-                line = sys.stdin.readline()
-                if not line:
-                    return
-                obey(line, server)
-            if bound in ready:
-                answer_one(bound, server)
+        selector.register(bound, selectors.EVENT_READ, lambda: answer_one(bound, server))
+        selector.register(lines.file, selectors.EVENT_READ, lambda: lines.hand_to(server))
+        while not lines.ended:
+            for key, _ in selector.select():
+                key.data()
 
 
 if __name__ == "__main__":

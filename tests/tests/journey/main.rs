@@ -13,6 +13,7 @@ mod parts;
 
 mod bad_input;
 mod by_hand;
+mod cards;
 mod crashes;
 mod demo;
 mod figures;

@@ -106,12 +106,21 @@ impl Subscriber {
 
     /// Has `secapp new` make its card in `directory`; returns the image's path.
     pub(crate) fn make_card(&self, directory: &Path) -> PathBuf {
+        self.make_card_with(directory, &[])
+    }
+
+    /// The same with further options and their files.
+    pub(crate) fn make_card_with(&self, directory: &Path, options: &[(&str, &Path)]) -> PathBuf {
         let (image, key) = (
             directory.join(format!("{}.img", self.reference)),
             directory.join(format!("{}.key", self.reference)),
         );
         fs::write(&key, hex::encode(&self.k)).expect("the directory is ours");
-        let made = self.secapp_new(&image).arg("--key-file").arg(&key).run();
+        let program = self.secapp_new(&image).arg("--key-file").arg(&key);
+        let program = options.iter().fold(program, |program, (option, file)| {
+            program.arg(*option).arg(*file)
+        });
+        let made = program.run();
         assert!(made.status.success(), "{made:?}");
         image
     }
