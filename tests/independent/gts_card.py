@@ -76,11 +76,13 @@ class Card:
         self.last_message_id = 0
         self.outcome = None
         self.accepted = self.refused = self.polls_lost = self.answers_lost = 0
+        self._refused_kept = 0
         self.key_pairs = {}
         self._poll_open = False
 
     def reset(self):
-        self._poll_open = False
+        """Forgets what is in RAM: the open poll, and refusals counted since the last thing written."""
+        self._poll_open, self.refused = False, self._refused_kept
 
     @property
     def resend_counter(self):
@@ -90,6 +92,7 @@ class Card:
         """The poll datagram; `unanswered` (P1 = 01) raises the count of resends first."""
         if unanswered:
             self.count = min(self.count + 1, 0xFFFFFFFF)
+            self._refused_kept = self.refused
         self._poll_open = True
         under_recovery = self.count >= 24 and self.count % 8 == 0
         return (self.recovery.link if under_recovery else self.link).poll(self.resend_counter)
@@ -99,7 +102,7 @@ class Card:
         if not has_response_form(datagram):
             raise self._refusal(0x6A80)
         if not self._poll_open:
-            raise self._refusal(0x6985)
+            raise Status(0x6985)
         link, opened = self._open(datagram)
         if opened is None:
             raise self._refusal(0x9862)
@@ -131,7 +134,7 @@ class Card:
 
     def _accept(self, link, msg, sent, uid_rand, flags):
         flags |= self._execute(msg)
-        self.accepted += 1
+        self.accepted, self._refused_kept = self.accepted + 1, self.refused
         self.polls_lost += max(0, self.resend_counter + 1 - sent)
         self.answers_lost += sent - 1
         fields = (

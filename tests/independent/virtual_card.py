@@ -1,8 +1,7 @@
 """A virtual card for a reader that speaks vsmartcard's vpcd protocol: reader-bridge's own, or pcscd's.
 
-Owns the connection: frames of a 2-byte big-endian length and that many bytes. A frame of one byte from
-the reader is a control byte, anything longer a command APDU. Only the ATR and APDUs are answered.
-Refuses to know what an APDU means (`secapp`).
+Owns the connection: frames of a 2-byte big-endian length and that many bytes. Of the frames of one byte
+only the one that asks for the ATR is answered; all others are command APDUs. Refuses to know what an APDU means (`secapp`).
 """
 
 import argparse
@@ -16,7 +15,7 @@ from gts_card import Card
 from gts_protocol import Profile
 from secapp import SecApp
 
-OFF, ON, RESET, ATR = 0, 1, 2, 4
+OFF, ON, RESET, ATR = b"\0", b"\1", b"\2", b"\4"
 
 
 def connect(address):
@@ -48,15 +47,14 @@ def serve(reader, app):
 
 
 def respond(frame, app):
-    if len(frame) != 1:
-        answer = app.transmit(frame)
-        print(json.dumps({"command": frame.hex(), "answer": answer.hex()}), flush=True)
-        return answer
-    if frame[0] == ATR:
+    if frame == ATR:
         return app.atr
-    if frame[0] in (OFF, ON, RESET):
+    if frame in (OFF, ON, RESET):
         app.reset()
-    return None
+        return None
+    answer = app.transmit(frame)
+    print(json.dumps({"command": frame.hex(), "answer": answer.hex()}), flush=True)
+    return answer
 
 
 def main():
