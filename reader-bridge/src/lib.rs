@@ -18,3 +18,4 @@ pub mod report;
 pub mod secapp;
 pub mod session;
 pub mod terminal;
+pub mod trace;

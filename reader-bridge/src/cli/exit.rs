@@ -14,7 +14,7 @@ use reader_bridge::{
 pub(super) const CODES: &str = "\
 Exit codes:
   0  done; without --once, ended by SIGINT, SIGTERM or SIGHUP
-  1  the system refused: standard output, memory, threads
+  1  the system refused: standard output, the trace file, threads
   2  the command line is not understood
   3  no card: no reader, no card in it in time, an image that is damaged or in use
   4  the card has no SecApp
@@ -37,6 +37,8 @@ pub(super) enum Failure {
     Terminal(#[from] TerminalError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("{}: the trace cannot be made: {error}", path.display())]
+    Trace { path: PathBuf, error: io::Error },
     #[error("{}: {error}", path.display())]
     KeyFile { path: PathBuf, error: io::Error },
     /// The key itself is never repeated.
@@ -58,7 +60,7 @@ impl Failure {
     /// The exit code of [`CODES`].
     pub(super) fn code(&self) -> ExitCode {
         let code: u8 = match self {
-            Self::System(..) | Self::Output(_) => 1,
+            Self::System(..) | Self::Output(_) | Self::Trace { .. } => 1,
             Self::Arguments(_) => 2,
             Self::Card(_) | Self::NobodyToAsk => 3,
             Self::Terminal(error) => of_terminal(error),

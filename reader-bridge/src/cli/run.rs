@@ -1,6 +1,12 @@
 //! `run`: one card, its server, until told to stop or after one exchange.
 
-use std::{io, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
 use reader_bridge::{
@@ -13,6 +19,7 @@ use reader_bridge::{
         network,
         store::{Store, StoreError, default_directory},
     },
+    trace::Trace,
 };
 
 use super::{
@@ -68,9 +75,20 @@ pub(super) struct Run {
     /// One JSON object a line, for programs.
     #[arg(long)]
     json: bool,
+    /// Write everything that passes into a file for Wireshark.
+    #[arg(long, value_name = "FILE.pcapng")]
+    trace: Option<PathBuf>,
     /// Seed of all jitter, to repeat a run [default: a random one].
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
+}
+
+fn trace(path: &Path) -> Result<Arc<Trace>, Failure> {
+    let trace = Trace::create(path).map_err(|error| Failure::Trace {
+        path: path.to_owned(),
+        error,
+    })?;
+    Ok(Arc::new(trace))
 }
 
 /// How long `--once` waits for a card by default.
@@ -86,6 +104,7 @@ impl Run {
             seed: self.seed.unwrap_or_else(|| fastrand::u64(..)),
             card_wait: self.wait_card.or(self.once.then_some(CARD_WAIT)),
             store: Store::open(directory)?,
+            trace: self.trace.as_deref().map(trace).transpose()?,
         };
         let options = card::Options {
             image_key,

@@ -62,6 +62,7 @@ fn sentences(card: &str, event: &Event) -> Vec<String> {
         Event::NoAnswer { polls, to } => format!("{card}  no answer from {to} to {polls} polls"),
         Event::LinkFailed { to, why } => format!("{card}  the way to {to} fails: {why}"),
         Event::RequestRefused { why } => format!("{card}  no poll: {why}"),
+        Event::TraceFailed { why } => format!("{card}  the trace ends here: {why}"),
         Event::Stopped { why } => format!("{card}  stopped: {why}"),
     };
     vec![one]

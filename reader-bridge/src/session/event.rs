@@ -156,6 +156,11 @@ pub enum Event {
         /// Why.
         why: &'static str,
     },
+    /// The trace cannot be written any more; everything else goes on.
+    TraceFailed {
+        /// Why.
+        why: String,
+    },
     /// The terminal ends.
     Stopped {
         /// Why.

@@ -170,6 +170,12 @@ impl Session {
         self.route.endpoint().0
     }
 
+    /// Number of the exchange under way, or else of the next one.
+    pub fn exchange_number(&self) -> u64 {
+        let under_way = self.exchange.as_ref().map(|exchange| exchange.number);
+        under_way.unwrap_or(self.exchanges + 1)
+    }
+
     /// What is to be remembered of this card.
     pub fn memory(&self) -> &Memory {
         &self.memory

@@ -14,6 +14,7 @@ use std::{
 use protocol::identity::Uid;
 
 use super::mail::{Mail, Post};
+use crate::trace::CardTrace;
 
 /// Two identities (the card's own and its recovery identity) at two addresses each: late answers to
 /// any of them are still welcome.
@@ -24,9 +25,9 @@ const POLLS_PER_LOOKUP: usize = 4;
 const BUFFER: usize = 2048;
 
 /// The sockets of one card.
-#[derive(Debug)]
 pub(super) struct Link {
     post: Post,
+    trace: Option<CardTrace>,
     sockets: VecDeque<Socket>,
     server: Option<Server>,
     /// A poll that waits for its server's addresses.
@@ -56,9 +57,10 @@ struct Waiting {
 
 impl Link {
     /// No socket yet. Look-ups are delivered through `post`.
-    pub(super) fn new(post: Post) -> Self {
+    pub(super) fn new(post: Post, trace: Option<CardTrace>) -> Self {
         Self {
             post,
+            trace,
             sockets: VecDeque::new(),
             server: None,
             waiting: None,
@@ -144,33 +146,35 @@ impl Link {
     }
 
     fn send_to(&mut self, identity: Uid, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
-        let socket = self.socket(identity, to)?;
+        let at = self.socket(identity, to)?;
+        let socket = &self.sockets[at].socket;
         match socket.send(datagram) {
             // That was told of an earlier datagram; this one has not left yet.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => socket.send(datagram),
             sent => sent,
+        }?;
+        if let (Some(trace), Ok(from)) = (&self.trace, socket.local_addr()) {
+            trace.datagram(from, to, datagram);
         }
-        .map(drop)
+        Ok(())
     }
 
-    fn socket(&mut self, identity: Uid, to: SocketAddr) -> io::Result<&UdpSocket> {
+    /// Where the socket of this identity and server is, made if there is none.
+    fn socket(&mut self, identity: Uid, to: SocketAddr) -> io::Result<usize> {
         let known = self
             .sockets
             .iter()
             .position(|socket| socket.identity == identity && socket.to == to);
-        let at = match known {
-            Some(at) => at,
-            None => {
-                self.sockets.truncate(MAX_SOCKETS - 1);
-                self.sockets.push_front(Socket {
-                    identity,
-                    to,
-                    socket: connected(to)?,
-                });
-                0
-            }
-        };
-        Ok(&self.sockets[at].socket)
+        if let Some(at) = known {
+            return Ok(at);
+        }
+        self.sockets.truncate(MAX_SOCKETS - 1);
+        self.sockets.push_front(Socket {
+            identity,
+            to,
+            socket: connected(to)?,
+        });
+        Ok(0)
     }
 
     /// The next datagram that has come, if any. `Err` tells of the way, for instance that nobody
@@ -179,7 +183,13 @@ impl Link {
         let mut buffer = [0; BUFFER];
         for socket in &self.sockets {
             match socket.socket.recv(&mut buffer) {
-                Ok(length) => return Some(Ok(buffer[..length].to_vec())),
+                Ok(length) => {
+                    let datagram = buffer[..length].to_vec();
+                    if let (Some(trace), Ok(here)) = (&self.trace, socket.socket.local_addr()) {
+                        trace.datagram(socket.to, here, &datagram);
+                    }
+                    return Some(Ok(datagram));
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Some(Err(error)),
             }
@@ -252,7 +262,7 @@ mod tests {
     fn each_identity_has_a_source_port_of_its_own_and_keeps_it_over_resends() {
         let server = server("127.0.0.1:0");
         let to = server.local_addr().unwrap().to_string();
-        let mut link = Link::new(Mailbox::new().unwrap().post());
+        let mut link = Link::new(Mailbox::new().unwrap().post(), None);
         let from = |link: &mut Link, identity| {
             link.send(identity, &to, vec![0]).unwrap();
             server.recv_from(&mut [0; 8]).unwrap().1
@@ -267,7 +277,7 @@ mod tests {
     fn only_the_polled_server_is_heard() {
         let real = server("127.0.0.1:0");
         let stranger = server("127.0.0.1:0");
-        let mut link = Link::new(Mailbox::new().unwrap().post());
+        let mut link = Link::new(Mailbox::new().unwrap().post(), None);
         link.send(A, &real.local_addr().unwrap().to_string(), vec![0])
             .unwrap();
         let (_, device) = real.recv_from(&mut [0; 8]).unwrap();
@@ -282,7 +292,7 @@ mod tests {
         let down = server("127.0.0.1:0");
         let address = down.local_addr().unwrap();
         drop(down);
-        let mut link = Link::new(Mailbox::new().unwrap().post());
+        let mut link = Link::new(Mailbox::new().unwrap().post(), None);
         link.send(A, &address.to_string(), vec![1]).unwrap();
         let error = await_datagram(&mut link).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
@@ -296,7 +306,7 @@ mod tests {
     #[test]
     fn ipv6_servers_are_reached() {
         let server = server("[::1]:0");
-        let mut link = Link::new(Mailbox::new().unwrap().post());
+        let mut link = Link::new(Mailbox::new().unwrap().post(), None);
         link.send(A, &server.local_addr().unwrap().to_string(), vec![7])
             .unwrap();
         server.recv_from(&mut [0; 8]).unwrap();
@@ -306,7 +316,7 @@ mod tests {
     fn a_name_is_looked_up_and_the_last_poll_leaves_then() {
         let server = server("127.0.0.1:0");
         let mailbox = Mailbox::new().unwrap();
-        let mut link = Link::new(mailbox.post());
+        let mut link = Link::new(mailbox.post(), None);
         let endpoint = format!("localhost:{}", server.local_addr().unwrap().port());
         link.send(A, &endpoint, vec![1]).unwrap();
         link.send(A, &endpoint, vec![2]).unwrap();
@@ -332,7 +342,7 @@ mod tests {
     #[test]
     fn a_name_without_an_address_is_told_of() {
         let mailbox = Mailbox::new().unwrap();
-        let mut link = Link::new(mailbox.post());
+        let mut link = Link::new(mailbox.post(), None);
         link.send(A, "no-such-host.invalid:1", vec![1]).unwrap();
         wait([mailbox.bell()]).unwrap();
         for mail in mailbox.take() {

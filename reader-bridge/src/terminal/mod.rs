@@ -11,13 +11,14 @@ pub mod network;
 pub mod store;
 mod wait;
 
-use std::{io, path::Path, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use crate::{
     card::{CardError, CardPort, Wait},
     report::Reporter,
     secapp::{Card, SecApp, SecAppError},
     session::{Action, Ask, Config, End, Event, Input, Memory, Occasion, Reply, Session},
+    trace::{CardTrace, Trace, TracedPort},
 };
 use clock::Timer;
 use link::Link;
@@ -34,6 +35,8 @@ pub struct Setup {
     pub card_wait: Option<Duration>,
     /// Where cards are remembered.
     pub store: Store,
+    /// Where everything that passes is written.
+    pub trace: Option<Arc<Trace>>,
 }
 
 /// Why a terminal ended without being told to.
@@ -78,6 +81,7 @@ pub struct Terminal<'a> {
     mailbox: Mailbox,
     link: Link,
     timer: Timer,
+    trace: Option<CardTrace>,
     /// The card that was there last, with its file.
     known: Option<Known>,
     card_is_there: bool,
@@ -109,12 +113,22 @@ impl<'a> Terminal<'a> {
     ) -> Result<Self, TerminalError> {
         let system = |error| TerminalError::System("a terminal cannot be set up", error);
         let mailbox = Mailbox::new().map_err(system)?;
+        let label = port.place();
+        let trace = setup
+            .trace
+            .as_ref()
+            .map(|trace| trace.of_card(label.clone()));
+        let port = match trace.clone() {
+            Some(trace) => Box::new(TracedPort::new(port, trace)),
+            None => port,
+        };
         Ok(Self {
-            link: Link::new(mailbox.post()),
+            link: Link::new(mailbox.post(), trace.clone()),
+            trace,
             timer: Timer::new().map_err(system)?,
             setup,
             reporter,
-            label: port.place(),
+            label,
             secapp: SecApp::new(port),
             mailbox,
             known: None,
@@ -295,6 +309,7 @@ impl<'a> Terminal<'a> {
             .as_mut()
             .and_then(|known| known.session.next_action())
         {
+            self.follow_in_trace()?;
             match action {
                 Action::Ask(ask) => match self.ask(ask) {
                     Ok(reply) => self.input(Input::Card(reply))?,
@@ -317,6 +332,20 @@ impl<'a> Terminal<'a> {
             }
         }
         Ok(lost.unwrap_or(Step::On))
+    }
+
+    /// Ties what passes to its exchange.
+    fn follow_in_trace(&self) -> Result<(), TerminalError> {
+        let (Some(trace), Some(known)) = (&self.trace, &self.known) else {
+            return Ok(());
+        };
+        trace.set_exchange(known.session.exchange_number());
+        match trace.take_failure() {
+            Some(error) => self.tell(&Event::TraceFailed {
+                why: error.to_string(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Asks the card. An error means that the way to it broke, and what it did is not known.

@@ -23,3 +23,4 @@ mod schedules;
 mod pcsc;
 mod process;
 mod run;
+mod trace;

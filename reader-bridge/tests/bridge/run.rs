@@ -21,15 +21,15 @@ use crate::{
 };
 
 /// A card image, its server, and a place for everything.
-struct Place {
-    directory: TempDir,
-    server: UdpServer,
-    card: String,
+pub(crate) struct Place {
+    pub(crate) directory: TempDir,
+    pub(crate) server: UdpServer,
+    pub(crate) card: String,
     gts: String,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let subscription = Subscription::new(Mode::DEFAULT);
         let server = UdpServer::new(&subscription);
@@ -47,13 +47,13 @@ impl Place {
         self.directory.path().join("state")
     }
 
-    fn run(&self, more: &[&str]) -> Bridge {
+    pub(crate) fn run(&self, more: &[&str]) -> Bridge {
         let mut arguments = vec!["--card", &self.card, "--gts", &self.gts];
         arguments.extend(more);
         Bridge::run(&self.state(), &arguments)
     }
 
-    fn queue(&self, id: u32, objects: &[Object<'_>]) {
+    pub(crate) fn queue(&self, id: u32, objects: &[Object<'_>]) {
         self.server.lock().server.queue(id, objects);
     }
 }
