@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::Env;
 use crate::{
     aid::Aid,
-    apdu::Command,
+    apdu::{Command, Messaging},
     manager::objects,
     scp03::{KeySet, Level, Options, Session, pseudo_random_challenge},
 };
@@ -136,6 +136,9 @@ impl Env<'_> {
 
     /// Amendment D, 7.1.2. A failure is counted and a success forgets them, durably before the answer leaves.
     fn external_authenticate(&mut self, command: &Command<'_>) -> Result<(), StatusWord> {
+        if command.class.messaging == Messaging::None {
+            return Err(StatusWord::SECURITY_STATUS);
+        }
         let Secure::Begun(mut session) = std::mem::take(self.secure) else {
             return Err(StatusWord::CONDITIONS);
         };
