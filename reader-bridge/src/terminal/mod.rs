@@ -11,7 +11,12 @@ pub mod network;
 pub mod store;
 mod wait;
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     card::{CardError, CardPort, Wait},
@@ -31,7 +36,7 @@ pub struct Setup {
     pub config: Config,
     /// Seed of all jitter.
     pub seed: u64,
-    /// For how long a card is waited for; for ever if `None`.
+    /// For how long a first card is waited for, and with a single exchange any; for ever if `None`.
     pub card_wait: Option<Duration>,
     /// Where cards are remembered.
     pub store: Store,
@@ -85,6 +90,8 @@ pub struct Terminal<'a> {
     /// The card that was there last, with its file.
     known: Option<Known>,
     card_is_there: bool,
+    /// Until when a card must have come.
+    card_until: Option<Instant>,
     stopping: bool,
 }
 
@@ -133,6 +140,7 @@ impl<'a> Terminal<'a> {
             mailbox,
             known: None,
             card_is_there: false,
+            card_until: None,
             stopping: false,
         })
     }
@@ -172,20 +180,23 @@ impl<'a> Terminal<'a> {
 
     /// Waits for a card and takes up its session. `false`: look at what is new, and try again.
     fn open_card(&mut self, inserted: &mut bool) -> Result<bool, TerminalError> {
-        let limit = if self.known.is_some() {
-            None
-        } else {
-            self.setup.card_wait
-        };
-        match self.look_for_card(limit) {
-            Ok(card) => self.take_up(&card).map(|()| true),
+        let once = self.setup.config.once.is_some();
+        if self.card_until.is_none() && (once || self.known.is_none()) {
+            let wait = self.setup.card_wait;
+            self.card_until = wait.and_then(|wait| Instant::now().checked_add(wait));
+        }
+        match self.look_for_card() {
+            Ok(card) => {
+                self.card_until = None;
+                self.take_up(&card).map(|()| true)
+            }
             Err(SecAppError::Port(error)) => self.no_card(error, inserted).map(|()| false),
             Err(refused) => {
                 self.tell(&Event::CardRefused {
                     why: refused.to_string(),
                 })?;
                 *inserted = true;
-                if self.setup.config.once.is_some() {
+                if once {
                     return Err(TerminalError::CardRefused(refused));
                 }
                 Ok(false)
@@ -194,7 +205,7 @@ impl<'a> Terminal<'a> {
     }
 
     /// Looks once, tells what is missing, then waits.
-    fn look_for_card(&mut self, limit: Option<Duration>) -> Result<Card, SecAppError> {
+    fn look_for_card(&mut self) -> Result<Card, SecAppError> {
         let bell = self.mailbox.bell();
         match self.secapp.open(&Wait::new(bell, Some(Duration::ZERO))) {
             Err(SecAppError::Port(CardError::NoCard(why))) => {
@@ -202,7 +213,10 @@ impl<'a> Terminal<'a> {
                 let _ = self
                     .reporter
                     .tell(&self.label, &Event::WaitingForCard { why });
-                self.secapp.open(&Wait::new(bell, limit))
+                let left = self
+                    .card_until
+                    .map(|until| until.saturating_duration_since(Instant::now()));
+                self.secapp.open(&Wait::new(bell, left))
             }
             other => other,
         }
@@ -210,17 +224,18 @@ impl<'a> Terminal<'a> {
 
     fn no_card(&mut self, error: CardError, inserted: &mut bool) -> Result<(), TerminalError> {
         match error {
-            CardError::Interrupted => self.read_mail(),
-            CardError::NoCard(why) => Err(TerminalError::NoCard(why)),
-            other => {
-                *inserted = true;
-                self.tell(&Event::CardGone {
-                    why: other.to_string(),
-                })?;
-                self.secapp.port().release(false);
-                self.pause()
-            }
+            CardError::Interrupted => return self.read_mail(),
+            CardError::NoCard(why) => return Err(TerminalError::NoCard(why)),
+            _ => {}
         }
+        *inserted = true;
+        let why = error.to_string();
+        self.tell(&Event::CardGone { why: why.clone() })?;
+        self.secapp.port().release(false);
+        if self.card_until.is_some_and(|until| Instant::now() >= until) {
+            return Err(TerminalError::NoCard(why));
+        }
+        self.pause()
     }
 
     /// Waits a moment, or for mail.

@@ -4,6 +4,7 @@ use applet::{Card, Protocol};
 use e2e::{
     card_client::CardClient,
     pcscd::{Pcscd, Slot},
+    process::Program,
 };
 use protocol::{
     identity::Mode,
@@ -169,6 +170,39 @@ fn another_program_may_share_the_card_select_elsewhere_and_reset_it() {
         bridge.expect("exchange-done");
     }
     bridge.signal("TERM");
+    assert_eq!(bridge.end().0, Some(0));
+    card.pull();
+}
+
+/// Holds the card in the reader named by its argument until standard input ends (python3-pyscard).
+const HOLD: &str = "\
+import sys
+from smartcard.System import readers
+from smartcard.scard import SCARD_SHARE_EXCLUSIVE
+card = next(r for r in readers() if str(r) == sys.argv[1]).createConnection()
+card.connect(mode=SCARD_SHARE_EXCLUSIVE)
+print('held', flush=True)
+sys.stdin.read()
+";
+
+#[test]
+fn a_card_that_another_program_holds_for_itself_is_waited_for() {
+    let place = Place::new(1);
+    let card = place.insert(new_card(Protocol::T1));
+    CardClient::of(&place.pcscd)
+        .await_card(&place.slot().reader)
+        .unwrap();
+    let python = Program::system("/usr/bin/python3").args(["-c", HOLD, &place.slot().reader]);
+    let mut holder = place.pcscd.client(python.talkative()).start();
+    holder.expect_line("held");
+    let mut bridge = place.run(&place.named(), &["--once", "--wait-card", "60s"]);
+    let waiting = bridge.expect("waiting-for-card");
+    assert!(
+        waiting["why"].as_str().unwrap().contains("another program"),
+        "{waiting}"
+    );
+    holder.end_by_eof();
+    bridge.expect("exchange-done");
     assert_eq!(bridge.end().0, Some(0));
     card.pull();
 }

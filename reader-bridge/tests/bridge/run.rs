@@ -204,6 +204,38 @@ fn a_server_that_names_another_one_is_followed_there() {
 }
 
 #[test]
+fn a_server_that_home_named_is_left_when_it_goes_silent() {
+    let place = Place::new();
+    let edge = UdpServer::new(&Subscription::new(Mode::DEFAULT));
+    edge.lock().ignore = usize::MAX;
+    let endpoint = edge.address.to_string();
+    let update = TransportUpdate {
+        endpoint: Some(&endpoint),
+        lifetime: None,
+    };
+    place.queue(1, &[Object::TransportUpdate(update)]);
+    place.run(&["--once"]).end();
+    let quick = [
+        "--once",
+        "--attempts",
+        "9",
+        "--timeout",
+        "0.02",
+        "--max-timeout",
+        "0.05",
+    ];
+    let (code, _, told) = place.run(&quick).end();
+    assert_eq!(code, Some(0));
+    let asked: Vec<_> = named(&told, "poll-sent")
+        .iter()
+        .map(|poll| poll["via"].clone())
+        .collect();
+    assert_eq!(asked, ["away", "away", "away", "away", "away", "home"]);
+    assert_eq!(named(&told, "server-changed")[0]["because"], "silence");
+    assert_eq!(edge.lock().ports.len(), 5);
+}
+
+#[test]
 fn a_virtual_card_that_comes_and_goes_is_served() {
     let place = Place::new();
     let subscription = Subscription::new(Mode::DEFAULT);
@@ -319,6 +351,49 @@ fn with_virtual_card(
     let ended = bridge.end();
     card.join().unwrap();
     ended
+}
+
+#[test]
+fn a_card_that_stays_mute_is_exit_code_3() {
+    let place = Place::new();
+    let arguments = [
+        "--card",
+        "vpcd:0",
+        "--gts",
+        "127.0.0.1:1",
+        "--once",
+        "--card-timeout",
+        "0.1",
+        "--wait-card",
+        "0.5",
+    ];
+    let mut bridge = Bridge::run(&place.state(), &arguments);
+    let port = port_of(&bridge.expect("waiting-for-card"));
+    let mute = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let (code, errors, _) = bridge.end();
+    drop(mute);
+    assert_eq!(code, Some(3), "{errors}");
+}
+
+#[test]
+fn a_card_that_goes_for_good_in_its_one_exchange_is_exit_code_3() {
+    let place = Place::new();
+    place.server.lock().ignore = usize::MAX;
+    let card = Subscription::new(Mode::DEFAULT).card(Protocol::T1);
+    let arguments = [
+        "--card",
+        "vpcd:0",
+        "--gts",
+        &place.gts,
+        "--once",
+        "--wait-card",
+        "0.5",
+    ];
+    let mut bridge = Bridge::run(&place.state(), &arguments);
+    let card = inserted(card, port_of(&bridge.expect("waiting-for-card")));
+    bridge.expect("poll-sent");
+    card.pull();
+    assert_eq!(bridge.end().0, Some(3));
 }
 
 #[test]
