@@ -1,0 +1,218 @@
+//! One device: identity, key, count of resends, and the card's rules for polls and answers
+//! (`docs/protocol.md`, chapter 5). All devices of a fleet come from one seed.
+
+use protocol::{
+    chain::{Link, RecoveryLink},
+    identity::{Iccid, Mode, Uid},
+    key::{Key, Prf},
+    msg::Msg,
+    poll::PollDatagram,
+    response::Response,
+};
+
+/// The count of resends at which the recovery identity polls first, and again after so many more.
+const RECOVERY: (u32, u32) = (24, 8);
+/// Issuer part of the ICCIDs: 89 (telecom), 999 (no country), then the device's number.
+const ICCID_PREFIX: &str = "89999";
+
+/// What the operator knows of a device.
+pub struct Profile {
+    /// Its reference at the server.
+    pub reference: String,
+    /// Its ICCID, which is its first identity too.
+    pub iccid: Iccid,
+    /// K.
+    pub k: Key,
+    /// The mode.
+    pub mode: Mode,
+}
+
+/// Makes the devices of a fleet.
+pub struct Fleet {
+    seed: Prf,
+    mode: Mode,
+}
+
+impl Fleet {
+    /// A fleet of this seed and mode.
+    pub fn new(seed: u64, mode: Mode) -> Self {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&seed.to_be_bytes());
+        // 16 bytes are a key.
+        let key = Key::from_bytes(&bytes).unwrap_or_else(|_| unreachable!());
+        Self {
+            seed: Prf::new(&key),
+            mode,
+        }
+    }
+
+    /// What the operator knows of device `number`.
+    pub fn profile(&self, number: u32) -> Profile {
+        let k = self.seed.mac(&[b"fleet", &number.to_be_bytes()]);
+        // Prefix and number have 18 digits together; 16 bytes are a key.
+        let iccid = format!("{ICCID_PREFIX}{number:013}")
+            .parse()
+            .unwrap_or_else(|_| unreachable!());
+        let k = Key::from_bytes(&k).unwrap_or_else(|_| unreachable!());
+        Profile {
+            reference: format!("fleet-{number}"),
+            iccid,
+            k,
+            mode: self.mode,
+        }
+    }
+}
+
+/// What an answer turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// Accepted: the device has moved on. `message` is the id of a message executed now.
+    Accepted {
+        /// Sent, as the server counts.
+        sent: u16,
+        /// The message id.
+        message: Option<u32>,
+        /// It came under the recovery identity.
+        recovered: bool,
+    },
+    /// Not for this device as it is now: late, duplicated, changed or forged.
+    Foreign,
+    /// Authentic, but with a Sent that cannot be.
+    ImpossibleSent,
+}
+
+/// A device that polls.
+#[derive(Clone)]
+pub struct Device {
+    link: Link,
+    recovery: RecoveryLink,
+    resends: u32,
+    last_message: u32,
+}
+
+impl From<&Profile> for Device {
+    fn from(profile: &Profile) -> Self {
+        let uid_1 = Uid::from(profile.iccid);
+        Self {
+            link: Link::first(&profile.k, uid_1, profile.mode),
+            recovery: RecoveryLink::first(&profile.k, uid_1, profile.mode),
+            resends: 0,
+            last_message: 0,
+        }
+    }
+}
+
+impl Device {
+    /// The poll at the present count.
+    pub fn poll(&self) -> PollDatagram {
+        let (first, every) = RECOVERY;
+        let recovery = self.resends >= first && self.resends.is_multiple_of(every);
+        let counter = self.resend_counter();
+        if recovery {
+            self.recovery.identity().poll(counter)
+        } else {
+            self.link.poll(counter)
+        }
+    }
+
+    /// A poll has gone unanswered.
+    pub fn raise(&mut self) {
+        self.resends = self.resends.saturating_add(1);
+    }
+
+    /// Resend_Counter on the wire.
+    pub fn resend_counter(&self) -> u8 {
+        u8::try_from(self.resends).unwrap_or(u8::MAX)
+    }
+
+    /// Judges an answer as the card does, and moves on if it is right.
+    pub fn judge(&mut self, datagram: &[u8]) -> Judged {
+        let Ok(response) = Response::parse(datagram) else {
+            return Judged::Foreign;
+        };
+        let recovering = self.resends >= RECOVERY.0;
+        let identity = recovering.then(|| self.recovery.identity());
+        let own = self
+            .link
+            .open(&response)
+            .map(|opened| (opened, self.link.clone()));
+        let opened = own.or_else(|error| {
+            let link = identity.ok_or(error)?;
+            link.open(&response).map(|opened| (opened, link))
+        });
+        let Ok((opened, link)) = opened else {
+            return Judged::Foreign;
+        };
+        let possible = u16::from(self.resend_counter()) + 1;
+        if opened.sent() == 0 || (link.mode().authenticates_polls() && opened.sent() > possible) {
+            return Judged::ImpossibleSent;
+        }
+        let recovered = link.uid() != self.link.uid();
+        if recovered {
+            self.recovery = self.recovery.next();
+        }
+        let id = Msg::parse(opened.msg()).ok().and_then(|msg| msg.id());
+        let message = id.filter(|id| *id > self.last_message);
+        self.last_message = message.unwrap_or(self.last_message);
+        self.link = link.child(opened.uid_rand());
+        self.resends = 0;
+        Judged::Accepted {
+            sent: opened.sent(),
+            message,
+            recovered,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::identity::UidRand;
+
+    fn device() -> Device {
+        Device::from(&Fleet::new(1, Mode::DEFAULT).profile(7))
+    }
+
+    #[test]
+    fn a_fleet_is_the_same_for_the_same_seed() {
+        let profile = |seed, number| Fleet::new(seed, Mode::DEFAULT).profile(number);
+        assert_eq!(profile(1, 2).k.as_bytes(), profile(1, 2).k.as_bytes());
+        assert_ne!(profile(1, 2).k.as_bytes(), profile(1, 3).k.as_bytes());
+        assert_ne!(profile(1, 2).k.as_bytes(), profile(2, 2).k.as_bytes());
+        assert_eq!(
+            profile(1, 4_294_967_295).iccid.to_string(),
+            "899990004294967295"
+        );
+    }
+
+    #[test]
+    fn an_answer_is_accepted_once_and_moves_the_device_on() {
+        let mut device = device();
+        let answer = device.link.seal(&[0x80, 0], 1, UidRand([9; 8])).unwrap();
+        let accepted = Judged::Accepted {
+            sent: 1,
+            message: None,
+            recovered: false,
+        };
+        assert_eq!(device.judge(answer.as_bytes()), accepted);
+        assert_eq!(device.judge(answer.as_bytes()), Judged::Foreign);
+    }
+
+    #[test]
+    fn the_recovery_identity_polls_at_24_and_its_answer_is_accepted_from_then_on() {
+        let mut device = device();
+        let recovery = device.recovery.identity();
+        let answer = recovery.seal(&[0x80, 0], 1, UidRand([9; 8])).unwrap();
+        (0..23).for_each(|_| device.raise());
+        assert_eq!(device.judge(answer.as_bytes()), Judged::Foreign);
+        device.raise();
+        assert_eq!(device.poll(), recovery.poll(24));
+        let accepted = Judged::Accepted {
+            sent: 1,
+            message: None,
+            recovered: true,
+        };
+        assert_eq!(device.judge(answer.as_bytes()), accepted);
+        assert_eq!(device.recovery.e(), 1);
+    }
+}
