@@ -8,7 +8,7 @@
 //! spaces:1  { aid length:1 aid objects:2 { id:2 length:2 value } }
 //! ```
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use zeroize::Zeroizing;
 
@@ -191,7 +191,9 @@ impl Store {
     ) -> Result<(), TransactionError> {
         if self.pending.is_none() {
             self.begin()?;
-            return self.change(space, id, value).and_then(|()| self.commit());
+            let done = self.change(space, id, value).and_then(|()| self.commit());
+            self.abandon();
+            return done;
         }
         let cost = OBJECT_HEAD + value.as_ref().map_or(0, |value| value.len());
         let bytes = self.pending_bytes.saturating_add(cost);
@@ -258,17 +260,18 @@ fn swap(spaces: &mut [Space], change: &mut Change) {
     change.value = before;
 }
 
-fn seal(wrap: Option<&WrapKey>, encoded: &Value) -> Result<Value, NvmError> {
+fn seal<'a>(wrap: Option<&WrapKey>, encoded: &'a [u8]) -> Result<Cow<'a, [u8]>, NvmError> {
     match wrap {
-        None => Ok(encoded.clone()),
-        Some(key) => key.wrap(encoded).map(Zeroizing::new),
+        None => Ok(Cow::Borrowed(encoded)),
+        Some(key) => key.wrap(encoded).map(Cow::Owned),
     }
 }
 
 /// The lengths fit their fields: an AID has at most 16 bytes, a value at most [`COMMIT_CAPACITY`], and more
 /// than 255 applications or 65,535 objects do not fit into a slot.
 fn encode(spaces: &[Space]) -> Value {
-    let mut out = Zeroizing::new(Vec::with_capacity(1024));
+    // As large as it will get, so that no copy with keys is left behind when it grows.
+    let mut out = Zeroizing::new(Vec::with_capacity(encoded_len(spaces)));
     out.push(spaces.len().to_le_bytes()[0]);
     for space in spaces {
         let aid = space.aid.as_bytes();
@@ -282,6 +285,17 @@ fn encode(spaces: &[Space]) -> Value {
         }
     }
     out
+}
+
+fn encoded_len(spaces: &[Space]) -> usize {
+    let space = |space: &Space| {
+        let objects = space.objects.values();
+        3 + space.aid.as_bytes().len()
+            + objects
+                .map(|value| OBJECT_HEAD + value.len())
+                .sum::<usize>()
+    };
+    1 + spaces.iter().map(space).sum::<usize>()
 }
 
 fn two_bytes(number: usize) -> [u8; 2] {

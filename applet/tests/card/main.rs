@@ -17,5 +17,6 @@ mod manager;
 mod matrix;
 mod power;
 mod reader;
+mod store;
 mod transactions;
 mod vectors;
