@@ -9,14 +9,17 @@
 
 use std::{
     hint::black_box,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
     path::Path,
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use applet::{
     Card, Protocol,
     image::Image,
-    nvm::{Device, RamDevice, Store},
+    nvm::{Device, NvmError, RamDevice, Store},
     secapp::{FirstIdentity, Personalisation, personalise},
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -63,8 +66,67 @@ fn commands(link: &mut Link, count: u64) -> Vec<Vec<u8>> {
     commands.collect()
 }
 
+/// Exchanges with a `secapp insert` of its own, over its socket, as a reader has them. The process ends with the
+/// connection's listener: it is killed when the function that is returned is dropped.
+fn over_a_socket(path: &Path) -> impl FnMut(u64) -> Duration + use<> {
+    Image::create(path, false, |image| {
+        let mut memory = Store::format(Box::new(image), None)?;
+        personalise(&mut memory, &subscription())
+            .map_err(|error| NvmError::Device(std::io::Error::other(error)))
+    })
+    .expect("an image");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let reader = listener.local_addr().expect("an address").to_string();
+    let mut secapp = Command::new(env!("CARGO_BIN_EXE_secapp"));
+    let secapp = secapp
+        .arg("insert")
+        .arg(path)
+        .args(["--vpcd", &reader])
+        .stdout(Stdio::null());
+    let process = Process(secapp.spawn().expect("the program starts"));
+    let (mut stream, _) = listener.accept().expect("the card comes");
+    stream.set_nodelay(true).expect("a socket");
+    stream.write_all(&[0, 1, 1]).expect("it reads");
+    assert_eq!(ask(&mut stream, SELECT), [0x90, 0x00]);
+    let with = subscription();
+    let mut link = Link::first(&with.key, with.uid_1(), with.mode);
+    move |count| {
+        let _alive = &process;
+        let commands = commands(&mut link, count);
+        let start = Instant::now();
+        for command in &commands {
+            black_box(ask(&mut stream, GET_UID));
+            assert!(ask(&mut stream, command).ends_with(&[0x90, 0x00]));
+        }
+        start.elapsed()
+    }
+}
+
+/// A process that ends with its owner.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Fails only if it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn ask(stream: &mut TcpStream, apdu: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(apdu.len()).expect("a frame").to_be_bytes();
+    stream
+        .write_all(&[&length, apdu].concat())
+        .expect("it reads");
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).expect("it answers");
+    let mut answer = vec![0; u16::from_be_bytes(length).into()];
+    stream.read_exact(&mut answer).expect("it answers");
+    answer
+}
+
 /// Exchanges one after the other; only the card's part is timed.
-fn exchanges(device: Box<dyn Device>) -> impl FnMut(u64) -> Duration {
+fn exchanges(device: Box<dyn Device>) -> impl FnMut(u64) -> Duration + use<> {
     let with = subscription();
     let mut link = Link::first(&with.key, with.uid_1(), with.mode);
     let mut card = card(device);
@@ -103,6 +165,11 @@ fn benches(criterion: &mut Criterion) {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder on disk");
     let mut durable = exchanges(on_disk(&folder.path().join("card.img")));
     group.bench_function("exchange, durable on disk", |b| b.iter_custom(&mut durable));
+    let image = folder.path().join("process.img");
+    let mut process = over_a_socket(&image);
+    group.bench_function("exchange, secapp process, durable on disk", |b| {
+        b.iter_custom(&mut process);
+    });
     group.finish();
 }
 

@@ -4,7 +4,7 @@ use applet::nvm::{NvmError, Store, WrapKey};
 use protocol::key::Key;
 
 use crate::{
-    common::{card_on, poll, subscription},
+    common::{Server, card_on, ok, poll, subscription, transmit},
     devices::Shared,
 };
 
@@ -136,26 +136,28 @@ fn k_is_on_no_image() {
     assert!(!bytes.windows(16).any(|window| window == [0x2B; 16]));
 }
 
-/// Images of every format version are opened for ever.
+/// Images of every format version are opened for ever, by a card that goes on polling.
 #[test]
-fn the_sample_of_version_1_opens() {
+fn the_sample_of_version_1_opens_and_polls() {
     let bytes = include_bytes!("../samples/card-v1.bin");
     let mut store = open(bytes, None).expect("an image of version 1");
     let (_, state) = applet::secapp::inspect(&mut store);
     let (profile, chain) = state.expect("a personalised card");
     assert_eq!(profile.iccid.to_string(), "8988374172470184089");
+    let counted = &chain.statistics;
     assert_eq!(
-        (
-            chain.resends,
-            chain.statistics.accepted,
-            chain.statistics.last_message
-        ),
+        (chain.resends, counted.accepted, counted.last_message),
         (2, 1, 7)
     );
-    assert!(
-        store
-            .examination()
-            .applications
-            .contains(&applet::secapp::aid())
+    let mut card = applet::card(store, applet::Protocol::T1).expect("a card");
+    card.power_on();
+    ok(&transmit(&mut card, "00A4040C08F047545341505001"));
+    let mut server = Server::of(&subscription(3));
+    server.promote(1);
+    assert_eq!(poll(&mut card, 0), server.link.poll(2).as_bytes());
+    assert_eq!(
+        ok(&transmit(&mut card, "80CA010000")).len(),
+        70,
+        "its key pair is there"
     );
 }
