@@ -5,7 +5,8 @@ Owns the values printed there. Run: /usr/bin/python3 -m unittest test_examples
 
 import unittest
 
-from gts_protocol import Profile, cmac, iccid_bytes, kdf
+from gts_card import Card, Status
+from gts_protocol import Link, Profile, cmac, iccid_bytes, kdf
 
 
 def profile(iccid, key, mode=3, first_identity="iccid"):
@@ -14,6 +15,14 @@ def profile(iccid, key, mode=3, first_identity="iccid"):
 
 FIRST = profile("8988218054481680701", "be1f2223c2f71d76cb280a0a4562d7f3")
 S = bytes.fromhex("853edc7f5999f3291405729d55a79f67")
+
+
+REFUSED = {
+    "81353edc94578f2306093330505367d5aa5f3c8c4ba1cc28456f": 0x6A80,
+    "81353edc94578f2306093330505367d5aa5f3c8c4ba1cc28456fa5ea4400": 0x9862,
+    "81fd512d1f6641e0beee510577ef83d31355281faf10abc85b593ab914": 0x9865,
+    "81b9631bc00b875cc242402c1aa2af4483f03d86256f35ce321456d79b": 0x9865,
+}
 
 
 class Examples(unittest.TestCase):
@@ -71,6 +80,18 @@ class Examples(unittest.TestCase):
         challenge = bytes.fromhex("5c52f7f02d36f551d1da682eb74d47e4")
         proof = cmac(FIRST.derive(b"H"), challenge + FIRST.iccid)
         self.hex_is(proof, "5f6141a9f5a0ea8010b904131ab58640")
+
+    def test_refused_answers(self):
+        card = Card(FIRST)
+        key = bytes.fromhex("b24014316c59b4a9e0ac7b094bce0042")
+        card.link = Link(3, bytes.fromhex("d7238fd3484802093db0"), key)
+        card.get_uid(unanswered=False)
+        before = card.link
+        for answer, word in REFUSED.items():
+            with self.assertRaises(Status) as refused:
+                card.process_response(bytes.fromhex(answer))
+            self.assertEqual(refused.exception.word, word)
+        self.assertEqual((card.link, card.refused), (before, len(REFUSED)))
 
     def test_aes_256(self):
         key = "0b44495efca325d6894dbc38d66ee5526ff63e42a0aee19889ca6dd47674eaf0"

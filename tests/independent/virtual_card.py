@@ -5,6 +5,7 @@ only the one that asks for the ATR is answered; all others are command APDUs. Re
 """
 
 import argparse
+import contextlib
 import json
 import signal
 import socket
@@ -38,8 +39,8 @@ def frames(stream):
 
 
 def serve(reader, app):
-    """Answers the reader until it closes the connection."""
-    with reader, reader.makefile("rb") as stream:
+    """Answers the reader until it has gone: a killed one leaves by a reset of the connection."""
+    with reader, reader.makefile("rb") as stream, contextlib.suppress(ConnectionError):
         for frame in frames(stream):
             answer = respond(frame, app)
             if answer is not None:
