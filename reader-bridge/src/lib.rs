@@ -15,6 +15,8 @@
 
 pub mod card;
 pub mod report;
+pub mod scp03;
+pub mod script;
 pub mod secapp;
 pub mod session;
 pub mod terminal;

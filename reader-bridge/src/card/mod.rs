@@ -96,6 +96,9 @@ pub enum CardError {
     /// What came is not what the transport's specification says.
     #[error("the card breaks the rules: {0}")]
     Broken(String),
+    /// The card's power failed in the middle of a write, as it was asked to.
+    #[error("the card's power failed in the middle of a write")]
+    Torn,
     /// The reader or its service failed.
     #[error("{0}")]
     Reader(String),
@@ -117,6 +120,15 @@ impl CardError {
             source,
         }
     }
+}
+
+/// How a card loses what it has in RAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// Warm reset (ISO/IEC 7816-3:2006, 6.2.3).
+    Reset,
+    /// Off, and on again: cold reset.
+    Cycle,
 }
 
 /// A place for one card at a time.
@@ -145,6 +157,19 @@ pub trait CardPort: Send {
     /// Whether the card is still there.
     fn check(&mut self) -> Result<(), CardError> {
         Ok(())
+    }
+
+    /// Takes what the card has in RAM, and returns its answer to reset. The card must be connected.
+    fn power(&mut self, how: Power) -> Result<Atr, CardError> {
+        let _ = how;
+        Err(CardError::Reader("this place cannot reset its card".into()))
+    }
+
+    /// Lets the card's power fail in the middle of the write after `writes` more. `false`: only an emulated card in
+    /// this process can do that.
+    fn tear(&mut self, writes: u64) -> Result<bool, CardError> {
+        let _ = writes;
+        Ok(false)
     }
 
     /// Lets go of the card. `refused`: it is of no use here, and [`CardPort::connect`] is to wait

@@ -40,6 +40,8 @@ pub fn open(spec: &CardSpec, options: Options) -> Result<Box<dyn CardPort>, Open
 
 fn image(file: &Path, key: Option<WrapKey>, place: String) -> Result<ImagePort, InsertError> {
     let protocol = Protocol::T1;
-    let card = applet::open_image(file, key, protocol)?;
-    Ok(ImagePort::new(card, protocol, place))
+    let (card, handle) = applet::open_image_to_tear(file, key.clone(), protocol)?;
+    let file = file.to_owned();
+    let reopen = move || applet::open_image_to_tear(&file, key.clone(), protocol);
+    Ok(ImagePort::new(card, protocol, place).with_tear(handle, Box::new(reopen)))
 }

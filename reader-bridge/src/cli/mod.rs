@@ -5,6 +5,7 @@ mod key_file;
 mod options;
 mod poll_now;
 mod run;
+mod script;
 mod signals;
 mod simulate;
 mod values;
@@ -32,6 +33,7 @@ enum Command {
     // Large, and there is only one of it.
     Run(Box<run::Run>),
     PollNow(poll_now::PollNow),
+    Script(Box<script::Script>),
     Simulate(simulate::Simulate),
     Completions(Completions),
 }
@@ -65,6 +67,7 @@ pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(run) => run.run(),
         Command::PollNow(poll_now) => poll_now.run(),
+        Command::Script(script) => script.run(),
         Command::Simulate(simulate) => simulate.run(),
         Command::Completions(completions) => completions.run(),
     };

@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use super::CardTrace;
-use crate::card::{Atr, CardError, CardPort, Held, Transport, Wait};
+use crate::card::{Atr, CardError, CardPort, Held, Power, Transport, Wait};
 
 /// Any port, traced.
 pub struct TracedPort {
@@ -44,6 +44,14 @@ impl CardPort for TracedPort {
 
     fn check(&mut self) -> Result<(), CardError> {
         self.inner.check()
+    }
+
+    fn power(&mut self, how: Power) -> Result<Atr, CardError> {
+        self.inner.power(how)
+    }
+
+    fn tear(&mut self, writes: u64) -> Result<bool, CardError> {
+        self.inner.tear(writes)
     }
 
     fn release(&mut self, refused: bool) {

@@ -8,9 +8,9 @@ mod watch;
 
 use std::{ffi::CString, os::fd::BorrowedFd, time::Duration};
 
-use pcsc::{Context, Error, Protocol, Protocols, Scope, ShareMode, Transaction};
+use pcsc::{Context, Disposition, Error, Protocol, Protocols, Scope, ShareMode, Transaction};
 
-use super::{Atr, CardError, CardPort, CardSpec, Held, Transport, Wait};
+use super::{Atr, CardError, CardPort, CardSpec, Held, Power, Transport, Wait};
 use failure::{card_error, no_service};
 use watch::{Seen, Snapshot, Watch};
 
@@ -81,10 +81,7 @@ impl PcscPort {
         let context = Context::establish(Scope::System)?;
         let card = context.connect(&insertion.reader, ShareMode::Shared, Protocols::ANY)?;
         let status = card.status2_owned()?;
-        let transport = match status.protocol2() {
-            Some(Protocol::T0) => Transport::T0,
-            _ => Transport::Apdu,
-        };
+        let transport = transport(&status);
         let atr = Atr::parse(status.atr()).map_err(|_| Error::InvalidAtr)?;
         let connected = Connected {
             insertion,
@@ -196,11 +193,34 @@ impl CardPort for PcscPort {
         Err(CardError::Gone(format!("it was taken out of {reader:?}")))
     }
 
+    fn power(&mut self, how: Power) -> Result<Atr, CardError> {
+        let Some(connected) = &mut self.card else {
+            return Err(CardError::Gone("no card is connected".into()));
+        };
+        let disposition = match how {
+            Power::Reset => Disposition::ResetCard,
+            Power::Cycle => Disposition::UnpowerCard,
+        };
+        let card = &mut connected.card;
+        card.reconnect(ShareMode::Shared, Protocols::ANY, disposition)
+            .map_err(card_error)?;
+        let status = card.status2_owned().map_err(card_error)?;
+        connected.transport = transport(&status);
+        Atr::parse(status.atr())
+    }
+
     fn release(&mut self, refused: bool) {
         let card = self.card.take();
         if refused {
             self.refused = card.map(|connected| connected.insertion);
         }
+    }
+}
+
+fn transport(status: &pcsc::CardStatusOwned) -> Transport {
+    match status.protocol2() {
+        Some(Protocol::T0) => Transport::T0,
+        _ => Transport::Apdu,
     }
 }
 

@@ -17,6 +17,7 @@ use crate::card::CardError;
 pub(super) enum Control {
     PowerOff = 0,
     PowerOn = 1,
+    Reset = 2,
     GetAtr = 4,
 }
 

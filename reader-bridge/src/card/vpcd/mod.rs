@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Atr, CardError, CardPort, CardSpec, Held, Wait};
+use super::{Atr, CardError, CardPort, CardSpec, Held, Power, Wait};
 use frame::Control;
 
 /// How long a card may take for one command, unless told otherwise.
@@ -145,6 +145,15 @@ impl CardPort for VpcdPort {
         state
     }
 
+    fn power(&mut self, how: Power) -> Result<Atr, CardError> {
+        let card = self.card()?;
+        card.stay_quiet()?;
+        match how {
+            Power::Cycle => card.power_cycle(),
+            Power::Reset => card.reset(),
+        }
+    }
+
     fn release(&mut self, refused: bool) {
         let card = self.card.take();
         self.refused = if refused { card } else { None };
@@ -165,6 +174,16 @@ impl VpcdCard {
     fn power_cycle(&mut self) -> Result<Atr, CardError> {
         frame::write(&mut self.stream, &[Control::PowerOff as u8])?;
         frame::write(&mut self.stream, &[Control::PowerOn as u8])?;
+        self.atr()
+    }
+
+    /// Warm reset, and the answer to it.
+    fn reset(&mut self) -> Result<Atr, CardError> {
+        frame::write(&mut self.stream, &[Control::Reset as u8])?;
+        self.atr()
+    }
+
+    fn atr(&mut self) -> Result<Atr, CardError> {
         frame::write(&mut self.stream, &[Control::GetAtr as u8])?;
         Atr::parse(&frame::read(&mut self.stream, self.timeout)?)
     }

@@ -1,0 +1,39 @@
+//! Test scripts for cards: commands, expected answers, and what stands around them (`docs/scripts.md`).
+//!
+//! ```text
+//! files ─ [`load`] ─▶ script ─ [`Machine`] decides ─▶ commands ─ [`run`] carries them ─▶ card
+//!           errors with a caret         ◀─ answers                    └─▶ [`report`]
+//! ```
+//!
+//! [`Machine`] is without I/O: commands out, answers in, a verdict in the end.
+
+mod ast;
+mod cursor;
+mod eval;
+mod expr;
+mod functions;
+mod machine;
+mod parse;
+mod pattern;
+mod place;
+pub mod report;
+mod run;
+mod statement;
+mod template;
+mod value;
+mod worker;
+
+pub use ast::{Case, Script};
+pub use machine::{COMMAND_LIMIT, Failure, Machine, Reply, Request, Setting, Verdict};
+pub use parse::{Files, LoadError, SystemFiles, load};
+pub use place::{Place, ScriptError, Source};
+pub use run::{CaseResult, Finish, Outcome, Plan, Runner};
+pub use value::{Value, Variables};
+
+/// A value from a command line or file: hexadecimal digits.
+pub fn parse_value(text: &str) -> Result<Value, String> {
+    functions::decode_hex(text)
+}
+
+#[cfg(test)]
+mod tests;
