@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf, process::ExitCode};
 
 use applet::{
-    InsertError,
+    InsertError, OpenError,
     image::ImageError,
     nvm::{NvmError, TransactionError},
 };
@@ -82,6 +82,14 @@ impl From<Code> for ExitCode {
 pub(super) fn memory(error: TransactionError) -> NvmError {
     match error {
         TransactionError::Memory(error) => error,
+        other => NvmError::Device(io::Error::other(other)),
+    }
+}
+
+/// Applications that are part of this program install themselves, so only the device can have failed.
+pub(super) fn opening(error: OpenError) -> NvmError {
+    match error {
+        OpenError::Memory(error) => error,
         other => NvmError::Device(io::Error::other(other)),
     }
 }

@@ -7,6 +7,7 @@ use std::{
 
 use applet::{
     image::{self, Image},
+    manager::{self, Overview},
     nvm::{BODY_CAPACITY, Examination, Finding, PAGE, Slot, Store, VERSION, Wear},
     runtime::LifeCycle,
     secapp::{self, Chain, Profile},
@@ -34,6 +35,7 @@ impl Inspect {
         let memory = Store::examine(Box::new(image), wrap);
         let mut memory = memory.map_err(|error| image::content(&self.image, error))?;
         show_memory(out, &memory.examination())?;
+        show_manager(out, &manager::inspect(&mut memory))?;
         let (life_cycle, state) = secapp::inspect(&mut memory);
         show_secapp(out, life_cycle)?;
         if let Some((profile, chain)) = state {
@@ -91,6 +93,29 @@ fn counts(pages: &[u32]) -> String {
         .map_or(0, |last| last + 1);
     let counts: Vec<String> = pages[..used].iter().map(u32::to_string).collect();
     counts.join(" ")
+}
+
+fn show_manager(out: &mut dyn Write, manager: &Overview) -> io::Result<()> {
+    let state = match manager.life_cycle {
+        LifeCycle::OP_READY => "OP_READY",
+        LifeCycle::INITIALIZED => "INITIALIZED",
+        LifeCycle::SECURED => "SECURED",
+        LifeCycle::CARD_LOCKED => "CARD_LOCKED",
+        LifeCycle::TERMINATED => "TERMINATED",
+        _ => "unknown",
+    };
+    row(out, "card", &state)?;
+    let versions = manager
+        .versions
+        .iter()
+        .map(|version| format!("{version:02X}"));
+    let versions = versions.collect::<Vec<_>>().join(" ");
+    let versions = if versions.is_empty() {
+        "none: nobody can open a secure channel"
+    } else {
+        &versions
+    };
+    row(out, "key versions", &versions)
 }
 
 fn show_secapp(out: &mut dyn Write, life_cycle: Option<LifeCycle>) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use std::{io::Write, path::PathBuf};
 
 use applet::{
+    Protocol,
     image::Image,
     manager::{Configuration, FACTORY, configure},
     nvm::{NvmError, Store, WrapKey},
@@ -146,7 +147,7 @@ impl New {
     }
 }
 
-/// What is not written here is installed when the card comes to life for the first time.
+/// Sets up the card manager, personalises SecApp, and brings the card to life once, so that what is left is installed.
 fn fill(
     image: Image,
     wrap: Option<WrapKey>,
@@ -155,6 +156,10 @@ fn fill(
 ) -> Result<(), NvmError> {
     let mut memory = Store::format(Box::new(image), wrap)?;
     configure(&mut memory, manager).map_err(error::memory)?;
-    with.map_or(Ok(()), |with| personalise(&mut memory, with))
-        .map_err(error::memory)
+    if let Some(with) = with {
+        personalise(&mut memory, with).map_err(error::memory)?;
+    }
+    applet::card(memory, Protocol::T1)
+        .map(drop)
+        .map_err(error::opening)
 }

@@ -28,7 +28,7 @@ use crate::{
 };
 
 pub use keys::FACTORY;
-pub use objects::{Configuration, configure};
+pub use objects::{Configuration, Overview, configure, inspect};
 
 /// The issuer security domain's AID (Card Specification 2.3, H.1.3).
 pub const AID: [u8; 8] = [0xA0, 0x00, 0x00, 0x01, 0x51, 0x00, 0x00, 0x00];

@@ -58,6 +58,28 @@ pub fn configure(store: &mut Store, with: &Configuration) -> Result<(), Transact
     }
 }
 
+/// What is to be known of a card's manager without its keys.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    /// The card's state.
+    pub life_cycle: LifeCycle,
+    /// The versions of its key sets, ascending.
+    pub versions: Vec<u8>,
+}
+
+/// Looks at the card manager of a memory from outside.
+pub fn inspect(store: &mut Store) -> Overview {
+    let space = store.space(&super::aid());
+    let state = store.get(space, LIFE_CYCLE).and_then(<[u8]>::first);
+    let versions = 1..=u8::MAX;
+    Overview {
+        life_cycle: state.map_or(LifeCycle::OP_READY, |state| LifeCycle::from_byte(*state)),
+        versions: versions
+            .filter(|version| store.get(space, object(*version)).is_some())
+            .collect(),
+    }
+}
+
 const fn object(version: u8) -> u16 {
     KEY_SETS | version as u16
 }

@@ -1,6 +1,7 @@
 //! Images that were damaged: a clear error, or the last committed state; never an older one, never a panic.
 
 use applet::nvm::{NvmError, Store, WrapKey};
+use proptest::{collection::vec, prelude::*};
 use protocol::key::Key;
 
 use crate::{
@@ -134,6 +135,26 @@ fn a_wrapped_image_opens_under_its_own_key_only_and_holds_no_secret_in_clear() {
 fn k_is_on_no_image() {
     let (bytes, _) = image();
     assert!(!bytes.windows(16).any(|window| window == [0x2B; 16]));
+}
+
+proptest! {
+    /// Checksums right, content nonsense: an answer, and nothing that looks like a card's.
+    #[test]
+    fn objects_that_make_no_sense_are_survived(id in prop_oneof![1..6u16, Just(0x100), Just(0x130)], junk in vec(any::<u8>(), 0..120), manager in any::<bool>()) {
+        let (bytes, _) = image();
+        let mut store = open(&bytes, None).expect("an image");
+        let aid = if manager { applet::manager::aid() } else { applet::secapp::aid() };
+        let space = store.space(&aid);
+        store.put(space, id, &junk).expect("a small object");
+        applet::secapp::inspect(&mut store);
+        applet::manager::inspect(&mut store);
+        let mut card = applet::card(store, applet::Protocol::T1).expect("a card");
+        card.power_on();
+        for apdu in ["80500000080000000000000000", "80CA00E000", "80CA006600", "00A4040008F04754534150500100", "8040000000",
+            "80CA00E100", "80CA00E700", "80CA010000", "808800001000000000000000000000000000000000"] {
+            prop_assert!(transmit(&mut card, apdu).len() >= 2);
+        }
+    }
 }
 
 /// Images of every format version are opened for ever, by a card that goes on polling.

@@ -276,6 +276,39 @@ fn inspect_prints_no_secret() {
 }
 
 #[test]
+fn a_blank_card_says_that_it_is_and_which_keys_it_has() {
+    let folder = Folder::new();
+    for (more, made_as, versions) in [
+        (&[][..], "for tests only", "FF"),
+        (
+            &["--card-key-file", "k.hex", "--scp", "71"],
+            "a blank card",
+            "30",
+        ),
+    ] {
+        let made = folder.secapp(&[&["new", "--out", "blank.img", "--force"], more].concat());
+        assert!(
+            code(&made) == 0 && stdout(&made).contains(made_as),
+            "{}",
+            stderr(&made)
+        );
+        let text = stdout(&folder.secapp(&["inspect", "blank.img"]));
+        for row in ["OP_READY", "INSTALLED", versions] {
+            assert!(text.contains(row), "{row}: {text}");
+        }
+        assert!(!text.contains("ICCID"), "{text}");
+    }
+    folder.new_card(&[]);
+    let text = stdout(&folder.secapp(&["inspect", "card.img"]));
+    assert!(
+        text.contains("none: nobody can open a secure channel"),
+        "{text}"
+    );
+    let half = folder.secapp(&["new", "--iccid", ICCID, "--out", "half.img"]);
+    assert_eq!(code(&half), 2, "an ICCID without a key");
+}
+
+#[test]
 fn a_damaged_image_is_told_with_its_name() {
     let folder = Folder::new();
     fs::write(folder.path("no.img"), "#!/bin/sh\n").expect("a file");
