@@ -7,7 +7,6 @@ use std::{
     path::Path,
 };
 
-use applet::nvm::WrapKey;
 use protocol::key::Key;
 use zeroize::Zeroizing;
 
@@ -17,17 +16,16 @@ use super::exit::Failure;
 const LONGEST: usize = 256;
 
 /// Reads 32 or 64 hexadecimal digits; `-` is standard input.
-pub(super) fn wrap_key(path: &Path) -> Result<WrapKey, Failure> {
+pub(super) fn key(path: &Path) -> Result<Key, Failure> {
     let text = read(path).map_err(|error| Failure::KeyFile {
         path: path.to_owned(),
         error,
     })?;
     let text = str::from_utf8(&text).unwrap_or("?");
-    let key = Key::from_hex(text).map_err(|error| Failure::Key {
+    Key::from_hex(text).map_err(|error| Failure::Key {
         path: path.to_owned(),
         error,
-    })?;
-    Ok(WrapKey::new(&key))
+    })
 }
 
 fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {

@@ -72,8 +72,12 @@ pub(crate) fn main() -> ExitCode {
         Command::Completions(completions) => completions.run(),
     };
     done.unwrap_or_else(|failure| {
-        // Without standard error there is only the code.
-        let _ = writeln!(io::stderr(), "reader-bridge: {failure}");
+        complain(&failure);
         failure.code()
     })
+}
+
+/// Without standard error there is only the exit code.
+fn complain(failure: &Failure) {
+    let _ = writeln!(io::stderr(), "reader-bridge: {failure}");
 }

@@ -8,15 +8,16 @@ use std::{
     time::Duration,
 };
 
+use applet::nvm::WrapKey;
 use clap::Args;
 use reader_bridge::{
-    card::{self, CardSpec},
+    card::{self, CardPort, CardSpec},
     report::{Form, Lines, Reporter},
-    session::{Config, Event},
+    session::Config,
     terminal::{
-        Setup, Terminal, TerminalError,
+        Post, Setup, Terminal,
         control::Control,
-        network,
+        network, run_all,
         store::{Store, StoreError, default_directory},
     },
     trace::Trace,
@@ -24,7 +25,7 @@ use reader_bridge::{
 
 use super::{
     exit::{CODES, Failure},
-    key_file::wrap_key,
+    key_file::key,
     options::{Polling, Waiting},
     signals::stop_on_signals,
     values,
@@ -35,16 +36,18 @@ Examples:
   reader-bridge run --card pcsc --gts gts.example
   reader-bridge run --card 'pcsc:Virtual PCD 00 00' --gts 127.0.0.1:4753 --interval 10s
   reader-bridge run --card vpcd:35963 --gts 127.0.0.1      (then: secapp insert card.img)
-  reader-bridge run --card image:card.img --gts '[::1]:4753' --once --json";
+  reader-bridge run --card image:card.img --gts '[::1]:4753' --once --json
+  reader-bridge run --card 'pcsc:Reader A' --card 'pcsc:Reader B' --gts gts.example";
 
 /// Poll for a card: select SecApp, ask the server, give its answer to the card, act on the message.
 #[derive(Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{CODES}"))]
 pub(super) struct Run {
     /// Where the card is: pcsc (first card found), pcsc:"READER NAME", vpcd:PORT (the bridge is the
-    /// virtual reader), image:FILE (an emulated card in this process).
-    #[arg(long)]
-    card: CardSpec,
+    /// virtual reader), image:FILE (an emulated card in this process). Repeatable: each card is served
+    /// by itself.
+    #[arg(long, required = true, value_name = "CARD")]
+    card: Vec<CardSpec>,
     /// The triggering server, host:port; 4753 if no port is given. Several are asked in their order.
     #[arg(long, required = true, value_name = "HOST:PORT", value_parser = values::server)]
     gts: Vec<String>,
@@ -96,44 +99,80 @@ const CARD_WAIT: Duration = Duration::from_secs(10);
 
 impl Run {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let config = self.config()?;
-        let image_key = self.image_key_file.as_deref().map(wrap_key).transpose()?;
+        self.check_cards()?;
+        let setup = self.setup()?;
+        let form = if self.json { Form::Json } else { Form::Text };
+        let reporter = Lines::new(form, io::stdout());
+        let ports = self.ports()?;
+        // Neighbouring seeds give unrelated sequences (wyrand).
+        let seeds = (0..).map(|n| setup.seed.wrapping_add(n));
+        let terminals = ports
+            .into_iter()
+            .zip(seeds)
+            .map(|(port, seed)| {
+                let setup = Setup {
+                    seed,
+                    ..setup.clone()
+                };
+                Terminal::new(setup, port, &reporter)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        self.until_the_end(terminals, &reporter)
+    }
+
+    /// The same place twice would be two terminals for one card.
+    fn check_cards(&self) -> Result<(), Failure> {
+        let same = |(at, card)| self.card[..at].contains(card);
+        if let Some((_, twice)) = self.card.iter().enumerate().find(|card| same(*card)) {
+            return Err(Failure::Arguments(format!(
+                "--card {twice} is given twice; several cards need a place each, for example two readers by their names"
+            )));
+        }
+        Ok(())
+    }
+
+    fn setup(&self) -> Result<Setup, Failure> {
         let directory = self.state.clone().map_or_else(default_directory, Ok)?;
-        let setup = Setup {
-            config,
+        Ok(Setup {
+            config: self.config()?,
             seed: self.seed.unwrap_or_else(|| fastrand::u64(..)),
             card_wait: self.wait_card.or(self.once.then_some(CARD_WAIT)),
             store: Store::open(directory)?,
             trace: self.trace.as_deref().map(trace).transpose()?,
+        })
+    }
+
+    fn ports(&self) -> Result<Vec<Box<dyn CardPort>>, Failure> {
+        let image_key = self.image_key_file.as_deref().map(key).transpose()?;
+        let open = |spec| {
+            let options = card::Options {
+                image_key: image_key.as_ref().map(WrapKey::new),
+                command_timeout: self.card_timeout,
+            };
+            Ok(card::open(spec, options)?)
         };
-        let options = card::Options {
-            image_key,
-            command_timeout: self.card_timeout,
-        };
-        let port = card::open(&self.card, options)?;
-        let form = if self.json { Form::Json } else { Form::Text };
-        let reporter = Lines::new(form, io::stdout());
-        let terminal = Terminal::new(setup, port, &reporter)?;
-        self.until_the_end(terminal, &reporter)
+        self.card.iter().map(open).collect()
     }
 
     fn until_the_end(
         &self,
-        mut terminal: Terminal<'_>,
+        terminals: Vec<Terminal<'_>>,
         reporter: &dyn Reporter,
     ) -> Result<ExitCode, Failure> {
-        let _control = self.attend(&terminal)?;
-        let received = stop_on_signals(terminal.post())
+        let posts: Vec<_> = terminals.iter().map(Terminal::post).collect();
+        let _control = self.attend(&terminals, &posts)?;
+        let received = stop_on_signals(posts)
             .map_err(|error| Failure::System("signals cannot be caught", error))?;
-        let ended = terminal.run();
-        let why = match (&ended, received.signal()) {
-            (Err(error), _) => error.to_string(),
-            (Ok(()), Some(signal)) => format!("signal {signal}"),
-            (Ok(()), None) => "done".into(),
+        let why = || match received.signal() {
+            Some(signal) => format!("signal {signal}"),
+            None => "done".into(),
         };
-        let told = reporter.tell(terminal.label(), &Event::Stopped { why });
-        ended?;
-        told.map_err(|error| Failure::Terminal(TerminalError::Output(error)))?;
+        let ended = run_all(terminals, reporter, why);
+        let mut failures = ended.into_iter().filter_map(Result::err).map(Failure::from);
+        if let Some(first) = failures.next() {
+            failures.for_each(|failure| super::complain(&failure));
+            return Err(first);
+        }
         let code = received.signal().filter(|_| self.once).unwrap_or_default();
         Ok(u8::try_from(code).map_or(ExitCode::FAILURE, |code| {
             ExitCode::from(if code == 0 {
@@ -144,20 +183,23 @@ impl Run {
         }))
     }
 
-    /// What else may wake the terminal: requests of this machine, and the network. A single exchange
+    /// What else may wake the terminals: requests of this machine, and the network. A single exchange
     /// waits for neither.
-    fn attend(&self, terminal: &Terminal<'_>) -> Result<Option<Control>, Failure> {
-        if self.once {
+    fn attend(
+        &self,
+        terminals: &[Terminal<'_>],
+        posts: &[Post],
+    ) -> Result<Option<Control>, Failure> {
+        let Some(first) = terminals.first().filter(|_| !self.once) else {
             return Ok(None);
-        }
-        let posts = vec![terminal.post()];
-        network::watch(posts.clone())
+        };
+        network::watch(posts.to_vec())
             .map_err(|error| Failure::System("the network cannot be watched", error))?;
-        Control::listen(terminal.directory(), posts)
+        Control::listen(first.directory(), posts.to_vec())
             .map(Some)
             .map_err(|source| {
                 Failure::Store(StoreError::Io {
-                    path: terminal.directory().to_owned(),
+                    path: first.directory().to_owned(),
                     what: "listen in this directory",
                     source,
                 })

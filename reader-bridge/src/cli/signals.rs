@@ -26,8 +26,8 @@ impl Received {
     }
 }
 
-/// From now on, signals stop the terminal behind `post`.
-pub(super) fn stop_on_signals(post: Post) -> io::Result<Received> {
+/// From now on, signals stop the terminals behind `posts`.
+pub(super) fn stop_on_signals(posts: Vec<Post>) -> io::Result<Received> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     let received = Received::default();
     let theirs = received.clone();
@@ -40,7 +40,9 @@ pub(super) fn stop_on_signals(post: Post) -> io::Result<Received> {
                     std::process::exit(128 + signal);
                 }
                 theirs.0.store(signal, Ordering::Relaxed);
-                post.send(Mail::Stop);
+                for post in &posts {
+                    post.send(Mail::Stop);
+                }
             }
         })?;
     Ok(received)

@@ -3,11 +3,13 @@
 //! Owns the loop and its thread's sleep. Refuses to decide: it asks the session and does as told. One
 //! thread serves one card, so that no card's trouble is another's.
 
+mod arrival;
 mod clock;
 pub mod control;
 mod link;
 mod mail;
 pub mod network;
+mod several;
 pub mod store;
 mod wait;
 
@@ -19,18 +21,20 @@ use std::{
 };
 
 use crate::{
-    card::{CardError, CardPort, Wait},
+    card::{CardError, CardPort},
     report::Reporter,
-    secapp::{Card, SecApp, SecAppError},
+    secapp::{SecApp, SecAppError},
     session::{Action, Ask, Config, End, Event, Input, Memory, Occasion, Reply, Session},
     trace::{CardTrace, Trace, TracedPort},
 };
 use clock::Timer;
 use link::Link;
 pub use mail::{Mail, Mailbox, PollNowReply, PollNowResult, Post};
-use store::{CardFile, Loaded, Store, StoreError};
+pub use several::run_all;
+use store::{CardFile, Store, StoreError};
 
 /// How one terminal is set up.
+#[derive(Clone)]
 pub struct Setup {
     /// What the session goes by.
     pub config: Config,
@@ -100,9 +104,6 @@ struct Known {
     file: CardFile,
     session: Session,
 }
-
-/// After trouble with a reader or card for which there is no event to wait for.
-const PORT_RETRY: Duration = Duration::from_secs(1);
 
 /// Whether the work with a card goes on.
 enum Step {
@@ -176,120 +177,6 @@ impl<'a> Terminal<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Waits for a card and takes up its session. `false`: look at what is new, and try again.
-    fn open_card(&mut self, inserted: &mut bool) -> Result<bool, TerminalError> {
-        let once = self.setup.config.once.is_some();
-        if self.card_until.is_none() && (once || self.known.is_none()) {
-            let wait = self.setup.card_wait;
-            self.card_until = wait.and_then(|wait| Instant::now().checked_add(wait));
-        }
-        match self.look_for_card() {
-            Ok(card) => {
-                self.card_until = None;
-                self.take_up(&card).map(|()| true)
-            }
-            Err(SecAppError::Port(error)) => self.no_card(error, inserted).map(|()| false),
-            Err(refused) => {
-                self.tell(&Event::CardRefused {
-                    why: refused.to_string(),
-                })?;
-                *inserted = true;
-                if once {
-                    return Err(TerminalError::CardRefused(refused));
-                }
-                Ok(false)
-            }
-        }
-    }
-
-    /// Looks once, tells what is missing, then waits.
-    fn look_for_card(&mut self) -> Result<Card, SecAppError> {
-        let bell = self.mailbox.bell();
-        match self.secapp.open(&Wait::new(bell, Some(Duration::ZERO))) {
-            Err(SecAppError::Port(CardError::NoCard(why))) => {
-                // A reporter that fails will fail again where it can be told.
-                let _ = self
-                    .reporter
-                    .tell(&self.label, &Event::WaitingForCard { why });
-                let left = self
-                    .card_until
-                    .map(|until| until.saturating_duration_since(Instant::now()));
-                self.secapp.open(&Wait::new(bell, left))
-            }
-            other => other,
-        }
-    }
-
-    fn no_card(&mut self, error: CardError, inserted: &mut bool) -> Result<(), TerminalError> {
-        match error {
-            CardError::Interrupted => return self.read_mail(),
-            CardError::NoCard(why) => return Err(TerminalError::NoCard(why)),
-            _ => {}
-        }
-        *inserted = true;
-        let why = error.to_string();
-        self.tell(&Event::CardGone { why: why.clone() })?;
-        self.secapp.port().release(false);
-        if self.card_until.is_some_and(|until| Instant::now() >= until) {
-            return Err(TerminalError::NoCard(why));
-        }
-        self.pause()
-    }
-
-    /// Waits a moment, or for mail.
-    fn pause(&mut self) -> Result<(), TerminalError> {
-        let failed = |error| TerminalError::System("cannot wait", error);
-        let now = clock::now().map_err(failed)?;
-        self.timer
-            .set(Some(now.mono + PORT_RETRY))
-            .map_err(failed)?;
-        wait::wait([self.timer.fd(), self.mailbox.bell()]).map_err(failed)?;
-        self.read_mail()
-    }
-
-    /// The session of this card: the one that was interrupted, or a new one from what is remembered.
-    fn take_up(&mut self, card: &Card) -> Result<(), TerminalError> {
-        let name = card.iccid_text();
-        if self.known.as_ref().is_none_or(|known| known.name != name) {
-            self.known = None;
-            self.link.close();
-            self.known = Some(self.remember(name)?);
-        }
-        let state = self
-            .known
-            .as_ref()
-            .map(|known| known.file.path().display().to_string());
-        let ready = Event::CardReady {
-            atr: card.atr.to_string(),
-            iccid: card.iccid_text(),
-            mode: card.mode.byte(),
-            state: state.unwrap_or_default(),
-            // A card may have none, and needs none to be worked with.
-            statistics: self.secapp.statistics().ok().map(Into::into),
-        };
-        self.tell(&ready)
-    }
-
-    fn remember(&self, name: String) -> Result<Known, TerminalError> {
-        let file = self.setup.store.card(&name)?;
-        let memory = match file.load()? {
-            Loaded::Known(memory) => memory,
-            Loaded::New => Memory::default(),
-            Loaded::Damaged { kept, why } => {
-                let kept = kept.display().to_string();
-                self.tell(&Event::StateDamaged { kept, why })?;
-                Memory::default()
-            }
-        };
-        let now = clock::now().map_err(|error| TerminalError::System("no clock", error))?;
-        let session = Session::new(self.setup.config.clone(), memory, self.setup.seed, now);
-        Ok(Known {
-            name,
-            file,
-            session,
-        })
     }
 
     /// Runs the session until the card is lost or everything is over.

@@ -595,3 +595,66 @@ fn a_change_of_the_network_is_an_occasion_for_a_poll() {
         "that was its timeout"
     );
 }
+
+#[test]
+fn no_cards_trouble_is_anothers() {
+    let place = Place::new();
+    let good = format!("--card={}", place.card);
+    let arguments = [
+        &good,
+        "--card=vpcd:0",
+        "--gts",
+        &place.gts,
+        "--interval",
+        "1",
+        "--jitter",
+        "0",
+        "--card-timeout",
+        "0.2",
+    ];
+    let mut bridge = Bridge::run(&place.state(), &arguments);
+    let waiting = loop {
+        let event = bridge.expect("waiting-for-card");
+        if event["card"] != place.card.as_str() {
+            break event;
+        }
+    };
+    let foreign = virtual_card(port_of(&waiting), |_| vec![0x6A, 0x82]);
+    let refused = bridge.expect("card-refused");
+    assert_eq!(refused["card"], waiting["card"]);
+    for _ in 0..2 {
+        assert_eq!(bridge.expect("exchange-done")["card"], place.card.as_str());
+    }
+    bridge.signal("TERM");
+    let (code, errors, told) = bridge.end();
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    assert_eq!(named(&told, "stopped").len(), 2);
+    foreign.join().unwrap();
+}
+
+#[test]
+fn with_several_cards_the_exit_code_is_the_first_failures_and_all_are_named() {
+    let place = Place::new();
+    let good = format!("--card={}", place.card);
+    let arguments = [
+        &good,
+        "--card=vpcd:0",
+        "--gts",
+        &place.gts,
+        "--once",
+        "--wait-card",
+        "0.1",
+    ];
+    let (code, errors, told) = Bridge::run(&place.state(), &arguments).end();
+    assert_eq!(code, Some(3), "{errors}");
+    assert_eq!(named(&told, "exchange-done").len(), 1);
+}
+
+#[test]
+fn the_same_place_twice_is_refused() {
+    let place = Place::new();
+    let arguments = ["--card", "pcsc", "--card", "pcsc", "--gts", &place.gts];
+    let (code, errors, _) = Bridge::run(&place.state(), &arguments).end();
+    assert_eq!(code, Some(2));
+    assert!(errors.contains("given twice"), "{errors}");
+}

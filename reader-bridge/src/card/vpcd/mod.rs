@@ -1,7 +1,7 @@
 //! `vpcd:PORT`: the bridge is the virtual reader; a virtual card connects to it over TCP.
 //!
 //! Owns the listening socket, one card's connection, and its timeouts. Refuses to know what the
-//! commands mean. The protocol is that of vsmartcard's vpcd (`src/vpcd/vpcd.c` there): see [`frame`].
+//! commands mean. The protocol is that of vsmartcard's vpcd (`src/vpcd/vpcd.c` there): see `frame.rs`.
 
 mod frame;
 
