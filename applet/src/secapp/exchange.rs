@@ -213,16 +213,35 @@ fn execute(env: &mut Env<'_>, chain: &mut Chain, msg: &[u8]) -> Result<Flags, St
         return Ok(Flags::DUPLICATE);
     }
     chain.statistics.last_message = id;
-    let mut flags = Flags::default();
+    let done = execute_objects(env, &msg)?;
+    Ok(if done {
+        Flags::default()
+    } else {
+        Flags::NOT_DONE
+    })
+}
+
+/// Whether all that is the card's own to do was done. Of several keys for one slot the last one counts, so that no MSG asks
+/// for more than a transaction holds.
+fn execute_objects(env: &mut Env<'_>, msg: &Msg<'_>) -> Result<bool, StatusWord> {
+    let mut wanted = [None; keys::SLOTS];
+    let mut done = true;
     for object in msg.objects() {
-        let done = match object {
-            Ok(Object::GenerateKey { algorithm, slot }) => keys::generate(env, algorithm, slot)?,
-            Ok(_) => true,
-            Err(malformed) => malformed.tag != protocol::msg::tag::GENERATE_KEY,
-        };
-        if !done {
-            flags = flags | Flags::NOT_DONE;
+        match object {
+            Ok(Object::GenerateKey { algorithm, slot }) => {
+                match wanted.get_mut(usize::from(slot)) {
+                    Some(place) => *place = Some(algorithm),
+                    None => done = false,
+                }
+            }
+            Ok(_) => {}
+            Err(malformed) => done &= malformed.tag != protocol::msg::tag::GENERATE_KEY,
         }
     }
-    Ok(flags)
+    for (slot, algorithm) in (0..).zip(wanted) {
+        if let Some(algorithm) = algorithm {
+            done &= keys::generate(env, algorithm, slot)?;
+        }
+    }
+    Ok(done)
 }

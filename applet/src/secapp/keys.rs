@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::runtime::Env;
 
 /// How many key pairs a card keeps: slots 00 to 07.
-pub(super) const SLOTS: u8 = 8;
+pub(super) const SLOTS: usize = 8;
 const PRIVATE: usize = 32;
 /// Bytes of a signature, whichever the algorithm.
 pub(super) const SIGNATURE: usize = 64;
@@ -23,15 +23,12 @@ const fn object(slot: u8) -> u16 {
 }
 
 /// Makes a key pair in the open transaction, so that the one that stood there is good until its commit. `false` if
-/// there is no such slot or no randomness; an error if the memory failed.
+/// there is no randomness; an error if the memory failed.
 pub(super) fn generate(
     env: &mut Env<'_>,
     algorithm: KeyAlgorithm,
     slot: u8,
 ) -> Result<bool, StatusWord> {
-    if slot >= SLOTS {
-        return Ok(false);
-    }
     let pair = match algorithm {
         KeyAlgorithm::P256 => p256_pair(env),
         KeyAlgorithm::Ed25519 => ed25519_pair(env),
@@ -79,7 +76,9 @@ pub(super) fn public<'a>(env: &'a Env<'_>, slot: u8) -> Option<&'a [u8]> {
 
 /// Forgets all key pairs, in the open transaction.
 pub(super) fn remove_all(env: &mut Env<'_>) -> Result<(), StatusWord> {
-    (0..SLOTS).try_for_each(|slot| env.remove(object(slot)))
+    (0..)
+        .take(SLOTS)
+        .try_for_each(|slot| env.remove(object(slot)))
 }
 
 /// Signs a challenge: ECDSA with SHA-256, r and s of 32 bytes each (FIPS 186-5, deterministic after RFC 6979), or Ed25519

@@ -295,6 +295,34 @@ fn what_cannot_be_done_is_accepted_and_flagged() {
 }
 
 #[test]
+fn no_message_asks_for_more_than_the_card_can_do() {
+    let with = subscription(3);
+    for (slots, flags) in [(8, Flags::default()), (9, Flags::NOT_DONE)] {
+        let mut card = card(&with);
+        let asked = (0..55).map(|at| Object::GenerateKey {
+            algorithm: if at < 30 {
+                KeyAlgorithm::P256
+            } else {
+                KeyAlgorithm::Ed25519
+            },
+            slot: at % slots,
+        });
+        let msg = compose(1, &asked.collect::<Vec<_>>());
+        assert!(msg.len() > 220, "as many as fit");
+        poll(&mut card, 0);
+        let got = outcome(&process_response(
+            &mut card,
+            &Server::of(&with).answer(&msg, 1, 1),
+        ));
+        assert_eq!(got.flags, flags);
+        for slot in 0..8 {
+            let key = ok(&transmit(&mut card, &format!("80CA01{slot:02X}00")));
+            assert_eq!(key.len(), 5 + 32, "the last one for each slot");
+        }
+    }
+}
+
+#[test]
 fn an_unknown_object_is_handed_on_as_it_is() {
     let with = subscription(3);
     let mut card = card(&with);
