@@ -1,5 +1,9 @@
 //! What SecApp promises about polls, responses and messages.
 
+use applet::{
+    nvm::{RamDevice, Store},
+    secapp::personalise,
+};
 use protocol::{
     card::{Flags, Outcome, Statistics},
     identity::UidRand,
@@ -320,6 +324,39 @@ fn no_message_asks_for_more_than_the_card_can_do() {
             assert_eq!(key.len(), 5 + 32, "the last one for each slot");
         }
     }
+}
+
+#[test]
+fn without_randomness_no_key_is_made_and_the_response_is_accepted() {
+    struct Broken;
+    impl applet::runtime::Entropy for Broken {
+        fn fill(&mut self, _: &mut [u8]) -> Result<(), applet::runtime::NoEntropy> {
+            Err(applet::runtime::NoEntropy)
+        }
+    }
+    let with = subscription(3);
+    let mut memory = Store::format(Box::new(RamDevice::blank()), None).expect("a memory");
+    personalise(&mut memory, &with).expect("it takes it");
+    let card = applet::Card::open(
+        memory,
+        &applet::applications(),
+        Box::new(Broken),
+        applet::Protocol::T1,
+    );
+    let mut card = card.expect("a card");
+    card.power_on();
+    transmit(&mut card, "00A4040C08F047545341505001");
+    poll(&mut card, 0);
+    let key = Object::GenerateKey {
+        algorithm: KeyAlgorithm::P256,
+        slot: 0,
+    };
+    let answer = Server::of(&with).answer(&compose(1, &[key]), 1, 1);
+    assert_eq!(
+        outcome(&process_response(&mut card, &answer)).flags,
+        Flags::NOT_DONE
+    );
+    assert_eq!(status(&transmit(&mut card, "80CA010000")), 0x6A88);
 }
 
 #[test]
