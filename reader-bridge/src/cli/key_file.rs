@@ -7,6 +7,7 @@ use std::{
     path::Path,
 };
 
+use applet::nvm::WrapKey;
 use protocol::key::Key;
 use zeroize::Zeroizing;
 
@@ -26,6 +27,11 @@ pub(super) fn key(path: &Path) -> Result<Key, Failure> {
         path: path.to_owned(),
         error,
     })
+}
+
+/// The same, as the key that a card image is wrapped under.
+pub(super) fn wrap_key(path: &Path) -> Result<WrapKey, Failure> {
+    key(path).map(|key| WrapKey::new(&key))
 }
 
 fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
