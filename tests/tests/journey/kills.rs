@@ -78,6 +78,20 @@ fn the_terminal_killed_at_each_stage() {
 }
 
 #[test]
+fn a_terminal_killed_after_it_has_remembered_a_message_does_not_act_on_it_again() {
+    let mut whole = Whole::start(Subscriber::named("remembered"), Plan::lossless());
+    let id = whole.send(&["update-available"]);
+    whole.terminal.expect_message(id);
+    whole.terminal.expect("next-poll");
+    let killed = whole.restart_terminal();
+    whole.terminal.expect_exchange();
+    assert_eq!(
+        (killed.acted_on(), whole.terminal.acted_on()),
+        (vec![id], vec![])
+    );
+}
+
+#[test]
 fn everything_killed_at_once_again_and_again() {
     let mut told: Vec<Value> = Vec::new();
     let (whole, ids) = kill_at_each_stage("all-killed", |whole| {
