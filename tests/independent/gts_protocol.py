@@ -229,9 +229,9 @@ def read_msg(msg):
     """(message id or None for nothing to do, the objects after it). Malformed if it cannot be acted on."""
     if not msg:
         raise Malformed("MSG is empty")
-    (tag, value), _ = _read_tlv(msg, 0)
+    (tag, value), *others = read_tlvs(msg)
     if (tag, value) == ("80", b""):
         return None, []
     if tag != "81" or len(value) != 4 or not any(value):
         raise Malformed("MSG begins with neither 80 nor a message id")
-    return int.from_bytes(value, "big"), read_tlvs(msg)[1:]
+    return int.from_bytes(value, "big"), others

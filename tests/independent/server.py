@@ -60,15 +60,17 @@ class Lines:
 
 
 def obey(line, server):
-    verb, reference, argument = line.split()
     try:
+        verb, reference, argument = line.split()
         if verb == "send":
             say({"queued": server.send(reference, bytes.fromhex(argument), time.time())})
         elif verb == "cancel":
             server.cancel(reference, int(argument))
             say({"cancelled": int(argument)})
-    except Refused as why:
-        say({"refused": str(why)})
+        else:
+            say({"refused": f"neither send nor cancel: {line!r}"})
+    except (Refused, ValueError) as why:
+        say({"refused": f"{line!r}: {why}"})
 
 
 def main():

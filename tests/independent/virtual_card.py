@@ -29,10 +29,24 @@ def connect(address):
             time.sleep(0.05)
 
 
-def frames(stream):
-    while len(head := stream.read(2)) == 2:
+def receive(reader, size):
+    """That many bytes, or fewer at the end of the connection."""
+    data = b""
+    while len(data) < size:
+        # vpcd writes length and body apart, and sends the second when the first is acknowledged: at once, please.
+        # The kernel forgets it after a while (tcp(7)).
+        reader.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        part = reader.recv(size - len(data))
+        if not part:
+            break
+        data += part
+    return data
+
+
+def frames(reader):
+    while len(head := receive(reader, 2)) == 2:
         size = int.from_bytes(head, "big")
-        frame = stream.read(size)
+        frame = receive(reader, size)
         if len(frame) < size:
             return
         yield frame
@@ -40,8 +54,9 @@ def frames(stream):
 
 def serve(reader, app):
     """Answers the reader until it has gone: a killed one leaves by a reset of the connection."""
-    with reader, reader.makefile("rb") as stream, contextlib.suppress(ConnectionError):
-        for frame in frames(stream):
+    reader.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with reader, contextlib.suppress(ConnectionError):
+        for frame in frames(reader):
             answer = respond(frame, app)
             if answer is not None:
                 reader.sendall(len(answer).to_bytes(2, "big") + answer)

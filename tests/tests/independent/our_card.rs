@@ -164,33 +164,70 @@ fn a_terminal_in_python_drives_the_card_in_a_real_reader() {
     }
 }
 
-/// Commands that say nothing secret and end every time in the same way: good ones, and one of each refusal.
-const COMMANDS: &str = include_str!("commands.txt");
+/// Both makes of card of one profile, side by side in real readers.
+struct Pair {
+    readers: [CardClient; 2],
+    _cards: [Process; 2],
+    _pcscd: Pcscd,
+}
+
+impl Pair {
+    fn of(profile: &Profile) -> Self {
+        let (pcscd, directory) = (Pcscd::start(2), tempfile::tempdir().unwrap());
+        let [ours, other] = pcscd.slots() else {
+            panic!("two slots were asked for")
+        };
+        let cards = [
+            insert(profile, directory.path(), ours.port).start(),
+            script("virtual_card.py")
+                .args(["--vpcd", &format!("127.0.0.1:{}", other.port), "--profile"])
+                .arg(profile.file(directory.path()))
+                .start(),
+        ];
+        let readers = [ours, other].map(|slot| {
+            let mut client = CardClient::of(&pcscd);
+            client.await_card(&slot.reader).unwrap();
+            client.connect(&slot.reader).unwrap();
+            client
+        });
+        Self {
+            readers,
+            _cards: cards,
+            _pcscd: pcscd,
+        }
+    }
+
+    /// Gives each line, a command APDU or `reset`, to both.
+    #[track_caller]
+    fn agree_on<'a>(&mut self, lines: impl Iterator<Item = &'a str>) {
+        for (number, line) in (1..).zip(lines) {
+            let [ours, other] = self.readers.each_mut().map(|client| match line {
+                "reset" => hex::encode(client.reset().unwrap()),
+                apdu => hex::encode(client.transmit(&hex::decode(apdu).unwrap()).unwrap()),
+            });
+            assert_eq!(
+                ours, other,
+                "ours and the other, to command {number}: {line}"
+            );
+        }
+    }
+}
 
 #[test]
 fn both_cards_answer_the_same_commands_the_same() {
+    let commands = include_str!("commands.txt").lines();
+    Pair::of(&Profile::number(3)).agree_on(commands.filter(|line| !line.starts_with('#')));
+}
+
+#[test]
+fn both_cards_judge_the_same_responses_the_same() {
     let directory = tempfile::tempdir().unwrap();
-    let (pcscd, profile) = (Pcscd::start(2), Profile::number(3));
-    let [ours, other] = pcscd.slots() else {
-        panic!("two slots were asked for")
-    };
-    let _ours = insert(&profile, directory.path(), ours.port).start();
-    let _other = script("virtual_card.py")
-        .args(["--vpcd", &format!("127.0.0.1:{}", other.port), "--profile"])
-        .arg(profile.file(directory.path()))
-        .start();
-    let mut readers = [ours, other].map(|slot| {
-        let mut client = CardClient::of(&pcscd);
-        let atr = client.await_card(&slot.reader).unwrap();
-        client.connect(&slot.reader).unwrap();
-        (client, atr)
-    });
-    assert_eq!(readers[0].1, readers[1].1, "the answers to reset");
-    for line in COMMANDS.lines().filter(|line| !line.starts_with('#')) {
-        let answers = readers.each_mut().map(|(client, _)| match line {
-            "reset" => hex::encode(client.reset().unwrap()),
-            apdu => hex::encode(client.transmit(&hex::decode(apdu).unwrap()).unwrap()),
-        });
-        assert_eq!(answers[0], answers[1], "to {line}: ours, the other");
+    for profile in [0, 3, 5, 6].map(Profile::number) {
+        let commands = script("responses.py")
+            .arg("--profile")
+            .arg(profile.file(directory.path()))
+            .run();
+        assert!(commands.stdout.len() > 400, "{commands:?}");
+        Pair::of(&profile).agree_on(commands.stdout.iter().map(String::as_str));
     }
 }
