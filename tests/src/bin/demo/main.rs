@@ -1,6 +1,6 @@
 //! `demo`: the whole loop on real parts, shown as it happens, checked at the end.
 //!
-//! Owns the order of things and the exit code. [`stage`] starts the parts, [`story`] tells what they do,
+//! Owns the order of things and the exit code. [`slot`] finds a reader, [`stage`] starts the parts, [`story`] tells what they do,
 //! [`verdict`] compares what server, terminal and card say that was executed. `scripts/demo` builds all and runs this.
 #![allow(
     clippy::expect_used,
@@ -8,6 +8,7 @@
     reason = "what the harness cannot start ends the demo, with the reason; nothing is left behind"
 )]
 
+mod slot;
 mod stage;
 mod story;
 mod verdict;

@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use e2e::pcscd::{Isolation, Pcscd};
 use e2e::ports::Reservation;
 use e2e::process::{Process, Program};
 use e2e::relay::{Direction, Fate, Loss, LossyRelay, Plan};
@@ -18,6 +17,7 @@ use signal_hook::iterator::Signals;
 use tempfile::TempDir;
 
 use super::Reader;
+use super::slot::Slot;
 use super::story::{Lost, Story};
 
 const REFERENCE: &str = "meter-17";
@@ -75,16 +75,6 @@ pub(crate) struct Stage {
 struct Place {
     directory: TempDir,
     port: Reservation,
-}
-
-/// Where the card is put, and how the terminal finds it.
-struct Slot {
-    pcscd: Option<Pcscd>,
-    port: u16,
-    /// Kept as long as the port is used.
-    _claim: Option<Reservation>,
-    card: String,
-    words: String,
 }
 
 impl Stage {
@@ -350,55 +340,6 @@ impl Place {
                 (terminal, card.start())
             }
         }
-    }
-}
-
-impl Slot {
-    fn find(reader: Reader) -> Result<Self, String> {
-        if reader == Reader::Vpcd {
-            return Ok(Self::of_terminal(""));
-        }
-        match Pcscd::try_start(1) {
-            Ok(pcscd) => Ok(Self::of_pcscd(pcscd)),
-            Err(error) if reader == Reader::Pcscd => Err(error.to_string()),
-            Err(error) => Ok(Self::of_terminal(&format!(
-                " (no pcscd of our own: {error})"
-            ))),
-        }
-    }
-
-    fn of_pcscd(pcscd: Pcscd) -> Self {
-        let slot = pcscd.slots()[0].clone();
-        Self {
-            port: slot.port,
-            card: format!("pcsc:{}", slot.reader),
-            words: format!(
-                "in the PC/SC reader {:?}; pcscd {}",
-                slot.reader,
-                isolation(pcscd.isolation())
-            ),
-            pcscd: Some(pcscd),
-            _claim: None,
-        }
-    }
-
-    fn of_terminal(why: &str) -> Self {
-        let claim = Reservation::of(1);
-        let port = claim.first();
-        Self {
-            pcscd: None,
-            port,
-            _claim: Some(claim),
-            card: format!("vpcd:{port}"),
-            words: format!("in the terminal itself, which is its virtual reader: no PC/SC{why}"),
-        }
-    }
-}
-
-fn isolation(isolation: Isolation) -> &'static str {
-    match isolation {
-        Isolation::Root => "of its own, run as root in a mount namespace",
-        Isolation::UserNamespace => "of its own, run without root in a user namespace",
     }
 }
 
