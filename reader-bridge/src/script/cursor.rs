@@ -109,7 +109,7 @@ pub(super) struct Cursor<'a> {
     end: usize,
 }
 
-impl Cursor<'_> {
+impl<'a> Cursor<'a> {
     pub(super) fn peek(&self) -> Option<char> {
         self.peek_at(0)
     }
@@ -129,6 +129,12 @@ impl Cursor<'_> {
         while self.peek().is_some_and(char::is_whitespace) {
             self.at += 1;
         }
+    }
+
+    /// The next character that is no white space, to point at later.
+    pub(super) fn here(&mut self) -> Cursor<'a> {
+        self.skip_space();
+        self.clone()
     }
 
     /// Whether nothing but white space is left.

@@ -167,7 +167,7 @@ fn param(cursor: &mut Cursor<'_>) -> Result<Kind, ScriptError> {
 }
 
 fn on_or_off(cursor: &mut Cursor<'_>) -> Result<bool, ScriptError> {
-    let start = cursor.clone();
+    let start = cursor.here();
     match cursor.word().as_str() {
         "on" => Ok(true),
         "off" => Ok(false),
@@ -177,8 +177,7 @@ fn on_or_off(cursor: &mut Cursor<'_>) -> Result<bool, ScriptError> {
 
 /// `2s`, `500ms`, `1m`.
 fn duration(cursor: &mut Cursor<'_>) -> Result<Duration, ScriptError> {
-    cursor.skip_space();
-    let start = cursor.clone();
+    let start = cursor.here();
     let word = cursor.word();
     humantime::parse_duration(&word)
         .ok()
@@ -218,7 +217,7 @@ fn print(cursor: &mut Cursor<'_>) -> Result<Kind, ScriptError> {
 }
 
 fn need(cursor: &mut Cursor<'_>) -> Result<Need, ScriptError> {
-    let start = cursor.clone();
+    let start = cursor.here();
     match cursor.word().as_str() {
         "emulator" => Ok(Need::Emulator),
         "t0" => Ok(Need::T0),
@@ -230,7 +229,7 @@ fn need(cursor: &mut Cursor<'_>) -> Result<Need, ScriptError> {
 
 /// `secure-channel scp03 level=33 key=404142…4F version=30`, or `secure-channel off`.
 fn secure_channel(cursor: &mut Cursor<'_>) -> Result<Kind, ScriptError> {
-    let start = cursor.clone();
+    let start = cursor.here();
     match cursor.word().as_str() {
         "off" => return Ok(Kind::SecureOff),
         "scp03" => {}
@@ -239,7 +238,7 @@ fn secure_channel(cursor: &mut Cursor<'_>) -> Result<Kind, ScriptError> {
     let (mut level, mut version, mut challenge) = (None, None, None);
     let (mut enc, mut mac, mut dek) = (None, None, None);
     while !cursor.at_end() {
-        let start = cursor.clone();
+        let start = cursor.here();
         let option = cursor.name()?;
         cursor.expect("=")?;
         let value = option_value(cursor)?;
