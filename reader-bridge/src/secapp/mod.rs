@@ -14,9 +14,12 @@ use protocol::{
     tlv,
 };
 
-use crate::card::{
-    Atr, CardError, CardPort, Held, Wait,
-    exchange::{Answer, whole_answer},
+use crate::{
+    card::{
+        Atr, CardError, CardPort, Held, Wait,
+        exchange::{Answer, whole_answer},
+    },
+    session::{Ask, Reply},
 };
 
 /// What a card says of itself when SecApp is selected.
@@ -99,7 +102,7 @@ impl SecApp {
             return Err(SecAppError::NoApplet(selected.status));
         }
         let (mode, life_cycle) = fci(&selected.data).map_err(nonsense("SELECT"))?;
-        let iccid = ask(held.as_mut(), "GET DATA 5A", &command::get_data(tag::ICCID))?;
+        let iccid = send(held.as_mut(), "GET DATA 5A", &command::get_data(tag::ICCID))?;
         Ok(Card {
             atr,
             iccid: fixed(&iccid, tag::ICCID).map_err(nonsense("GET DATA 5A"))?,
@@ -140,6 +143,28 @@ impl SecApp {
         Statistics::decode(&data).map_err(nonsense("GET DATA E7"))
     }
 
+    /// Puts a session's question. An error means that the way to the card broke, and what the card did
+    /// is not known.
+    pub fn ask(&mut self, ask: Ask) -> Result<Reply, CardError> {
+        let answer = match ask {
+            Ask::LastOutcome => self.last_outcome().map(Reply::Outcome),
+            Ask::Poll { after_silence } => self
+                .get_uid(after_silence)
+                .map(|(poll, datagram)| Reply::Poll(poll, datagram)),
+            Ask::Process(response) => self
+                .process_response(&response)
+                .map(|outcome| Reply::Outcome(Some(outcome))),
+        };
+        match answer {
+            Ok(reply) => Ok(reply),
+            Err(SecAppError::Port(error)) => Err(error),
+            Err(SecAppError::Refused { status, .. } | SecAppError::NoApplet(status)) => {
+                Ok(Reply::Refused(status))
+            }
+            Err(SecAppError::Nonsense { why, .. }) => Ok(Reply::Nonsense(why)),
+        }
+    }
+
     /// The port underneath.
     pub fn port(&mut self) -> &mut dyn CardPort {
         self.port.as_mut()
@@ -157,13 +182,13 @@ impl SecApp {
         let shared = self.port.is_shared();
         let mut held = self.port.hold()?;
         if shared {
-            ask(held.as_mut(), "SELECT", &command::select_quietly())?;
+            send(held.as_mut(), "SELECT", &command::select_quietly())?;
         }
-        ask(held.as_mut(), name, command)
+        send(held.as_mut(), name, command)
     }
 }
 
-fn ask(card: &mut dyn Held, name: &'static str, command: &[u8]) -> Result<Vec<u8>, SecAppError> {
+fn send(card: &mut dyn Held, name: &'static str, command: &[u8]) -> Result<Vec<u8>, SecAppError> {
     let Answer { data, status } = whole_answer(card, command)?;
     if status == StatusWord::OK {
         Ok(data)

@@ -24,7 +24,7 @@ use crate::{
     card::{CardError, CardPort},
     report::Reporter,
     secapp::{SecApp, SecAppError},
-    session::{Action, Ask, Config, End, Event, Input, Memory, Occasion, Reply, Session},
+    session::{Action, Config, End, Event, Input, Memory, Occasion, Session},
     trace::{CardTrace, Trace, TracedPort},
 };
 use clock::Timer;
@@ -213,7 +213,7 @@ impl<'a> Terminal<'a> {
         {
             self.follow_in_trace()?;
             match action {
-                Action::Ask(ask) => match self.ask(ask) {
+                Action::Ask(ask) => match self.secapp.ask(ask) {
                     Ok(reply) => self.input(Input::Card(reply))?,
                     Err(error) => lost = Some(self.lost(&error)?),
                 },
@@ -247,29 +247,6 @@ impl<'a> Terminal<'a> {
                 why: error.to_string(),
             }),
             None => Ok(()),
-        }
-    }
-
-    /// Asks the card. An error means that the way to it broke, and what it did is not known.
-    fn ask(&mut self, ask: Ask) -> Result<Reply, CardError> {
-        let answer = match ask {
-            Ask::LastOutcome => self.secapp.last_outcome().map(Reply::Outcome),
-            Ask::Poll { after_silence } => self
-                .secapp
-                .get_uid(after_silence)
-                .map(|(poll, datagram)| Reply::Poll(poll, datagram)),
-            Ask::Process(response) => self
-                .secapp
-                .process_response(&response)
-                .map(|outcome| Reply::Outcome(Some(outcome))),
-        };
-        match answer {
-            Ok(reply) => Ok(reply),
-            Err(SecAppError::Port(error)) => Err(error),
-            Err(SecAppError::Refused { status, .. } | SecAppError::NoApplet(status)) => {
-                Ok(Reply::Refused(status))
-            }
-            Err(SecAppError::Nonsense { why, .. }) => Ok(Reply::Nonsense(why)),
         }
     }
 

@@ -106,6 +106,41 @@ fn a_card_that_is_reset_under_the_session_still_takes_the_answer() {
 }
 
 #[test]
+fn a_count_that_was_raised_before_the_way_broke_is_not_raised_again() {
+    for how in [Break::Before, Break::After] {
+        let mut world = World::new();
+        world.lose_up = Box::new(|number| number == 0);
+        world.run("the poll has left", |world| world.polls.len() == 1);
+        // GET-UID with P1 = 01 comes next.
+        world.cues.break_at(world.cues.commands(), how);
+        world.run_exchanges(1);
+        let done = world.exchanges().next().unwrap();
+        assert_eq!((done.resend_counter, done.polls_lost), (1, 1), "{how:?}");
+    }
+}
+
+#[test]
+fn the_recovery_identity_is_never_taken_for_an_answer() {
+    let silent = |crash_at| {
+        let mut world = World::new();
+        world.server.queue(1, &[Object::Lower(Factor::DEFAULT)]);
+        world.run_exchanges(1);
+        world.lose_up = Box::new(|number| number < 28);
+        world.crash_at = crash_at;
+        world.run_exchanges(2);
+        world
+    };
+    let actions = silent(None).actions;
+    for at in actions - 60..actions {
+        let world = silent(Some(at));
+        let counts: Vec<_> = world.exchanges().map(|done| done.resend_counter).collect();
+        // The last one is told again if the crash came between telling and remembering.
+        let right = counts[0] == 0 && counts[1..].iter().all(|count| (27..=29).contains(count));
+        assert!(right, "crash before action {at}: {counts:?}");
+    }
+}
+
+#[test]
 fn an_outcome_that_was_never_acted_on_is_read_before_the_first_poll() {
     let mut world = World::new();
     world.server.queue(1, &[Object::Lower(Factor::DEFAULT)]);

@@ -8,8 +8,8 @@ use reader_bridge::{
     card::Wait,
     secapp::{SecApp, SecAppError},
     session::{
-        Action, Ask, Config, End, Event, Input, Memory, Message, Now, Occasion, Reply, Schedule,
-        Session, Timeouts,
+        Action, Config, End, Event, Input, Memory, Message, Now, Occasion, Schedule, Session,
+        Timeouts,
     },
 };
 
@@ -197,9 +197,9 @@ impl World {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Ask(ask) => match self.ask(ask) {
-                Some(reply) => self.input(Input::Card(reply)),
-                None => {
+            Action::Ask(ask) => match self.secapp.ask(ask) {
+                Ok(reply) => self.input(Input::Card(reply)),
+                Err(_) => {
                     self.input(Input::CardGone);
                     self.drain();
                     self.insert(true);
@@ -217,26 +217,6 @@ impl World {
     fn drain(&mut self) {
         while let Some(action) = self.session.next_action() {
             self.act(action);
-        }
-    }
-
-    fn ask(&mut self, ask: Ask) -> Option<Reply> {
-        let answer = match ask {
-            Ask::LastOutcome => self.secapp.last_outcome().map(Reply::Outcome),
-            Ask::Poll { after_silence } => self
-                .secapp
-                .get_uid(after_silence)
-                .map(|(poll, datagram)| Reply::Poll(poll, datagram)),
-            Ask::Process(response) => self
-                .secapp
-                .process_response(&response)
-                .map(|outcome| Reply::Outcome(Some(outcome))),
-        };
-        match answer {
-            Ok(reply) => Some(reply),
-            Err(SecAppError::Refused { status, .. }) => Some(Reply::Refused(status)),
-            Err(SecAppError::Port(_)) => None,
-            Err(other) => panic!("{other}"),
         }
     }
 
