@@ -39,6 +39,8 @@ pub mod runtime;
 pub mod scp03;
 pub mod secapp;
 pub mod vpcd;
+#[cfg(feature = "wrong")]
+pub mod wrong;
 
 use std::path::Path;
 

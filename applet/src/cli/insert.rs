@@ -36,6 +36,21 @@ pub(super) struct Insert {
     /// Tear the card's power in the middle of the write after N more; the card recovers and is back.
     #[arg(long, value_name = "N")]
     tear_after: Option<u64>,
+    /// Put a card with this deliberate fault into the reader.
+    #[cfg(feature = "wrong")]
+    #[arg(long, value_name = "NAME", value_parser = fault)]
+    wrong: Option<applet::wrong::Fault>,
+}
+
+#[cfg(feature = "wrong")]
+fn fault(name: &str) -> Result<applet::wrong::Fault, String> {
+    applet::wrong::named(name).ok_or_else(|| {
+        let names: Vec<_> = applet::wrong::FAULTS
+            .iter()
+            .map(|fault| fault.name)
+            .collect();
+        format!("there are the faults {}", names.join(", "))
+    })
 }
 
 const EXAMPLES: &str = "\
@@ -53,6 +68,10 @@ impl Insert {
         let mut tear = self.tear_after;
         loop {
             let (mut card, handle) = self.card(tear.take())?;
+            #[cfg(feature = "wrong")]
+            if let Some(fault) = self.wrong {
+                card = card.with_fault(fault);
+            }
             match self.keep(&mut card, handle.as_ref(), &stop, out) {
                 End::Stopped => return Ok(writeln!(out, "taken out")?),
                 End::Torn => writeln!(

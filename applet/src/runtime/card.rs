@@ -84,6 +84,8 @@ pub struct Card {
     delay: Duration,
     powered: bool,
     pub(super) answer: Vec<u8>,
+    #[cfg(feature = "wrong")]
+    pub(crate) wrong: Option<Box<crate::wrong::Wrong>>,
 }
 
 pub(super) struct Registered {
@@ -127,6 +129,8 @@ impl Card {
             delay: Duration::ZERO,
             powered: false,
             answer: Vec::with_capacity(300),
+            #[cfg(feature = "wrong")]
+            wrong: None,
         };
         card.install()?;
         Ok(card)
@@ -185,6 +189,10 @@ impl Card {
 
     /// Whatever is not committed is gone.
     pub fn power_off(&mut self) {
+        #[cfg(feature = "wrong")]
+        if let Some(wrong) = &mut self.wrong {
+            wrong.reset();
+        }
         self.store.abandon();
         self.channels = Channels::new(None);
         self.secure = Default::default();
@@ -205,6 +213,12 @@ impl Card {
 
     /// Answers a command APDU: data, if any, and the two bytes of the status word.
     pub fn transmit(&mut self, apdu: &[u8]) -> &[u8] {
+        #[cfg(feature = "wrong")]
+        if let Some(mut wrong) = self.wrong.take() {
+            self.answer = wrong.transmit(self, apdu);
+            self.wrong = Some(wrong);
+            return &self.answer;
+        }
         self.answer.clear();
         let done = if self.powered {
             self.run(apdu)
