@@ -1,6 +1,6 @@
 //! The operator's door: HTTP with JSON on a local socket that only its owner may open.
 //!
-//! What is said through it is [`api`]; who answers is [`handlers`]; the command line speaks through
+//! What is said through it is [`api`]; who answers is `handlers`; the command line speaks through
 //! [`client`].
 
 pub mod api;

@@ -1,7 +1,7 @@
 //! What has to survive: records, the changes that the engine asks for, and the small trait behind
 //! which a store stands.
 //!
-//! A *commit* is atomic and survives a killed process; what a [`Store::sync`] that began after it has
+//! A *commit* is atomic and survives a killed process; what a [`Sync::sync`] that began after it has
 //! covered survives a power cut.
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{collections::HashMap, fmt};
 pub enum Value {
     /// A whole number.
     Int(i64),
-    /// Bytes, at most [`MAX_BYTES`].
+    /// Bytes, at most a mebibyte.
     Bytes(Vec<u8>),
 }
 
