@@ -3,6 +3,8 @@
 //! Owns the power of a card of the `applet` crate. Its image is locked while this lives. Refuses to
 //! know what the commands mean.
 
+use std::thread;
+
 use applet::{
     Card, InsertError, Protocol,
     nvm::{RamDevice, Store, TearHandle},
@@ -134,6 +136,8 @@ impl Held for HeldImage<'_> {
         if self.0.recover()? {
             return Err(CardError::Torn);
         }
+        // As in a virtual reader: whoever guesses card keys waits.
+        thread::sleep(self.0.card.take_delay());
         match fault {
             // The answer says so too (6581); why, only the emulator knows.
             Some(fault) => Err(CardError::Reader(format!("the image failed: {fault}"))),

@@ -4,7 +4,8 @@ use std::{io, path::PathBuf, process::ExitCode};
 
 use protocol::key::KeyTextError;
 use reader_bridge::{
-    card::OpenError,
+    card::{CardError, OpenError},
+    personalise::{PersonaliseError, ProfileError},
     secapp::SecAppError,
     session::End,
     terminal::{TerminalError, store::StoreError},
@@ -21,8 +22,9 @@ Exit codes:
   5  no answer from the server to any of the polls that --attempts allows
   6  the card refused a command, or answered what it must not
   7  the card cannot be remembered: the state directory, or another reader-bridge has the card
-  8  a key file cannot be read or understood
+  8  a key file or a profile cannot be read or understood
   9  poll-now: the polling rules of the card's operator do not allow polls on request
+  10  personalise: the card has no such card manager's keys, or others
   128 + signal  --once was ended by a signal before it was done";
 
 /// Why a command was not done.
@@ -44,6 +46,12 @@ pub(super) enum Failure {
     /// The key itself is never repeated.
     #[error("{}: {error}", path.display())]
     Key { path: PathBuf, error: KeyTextError },
+    #[error("{}: {error}", path.display())]
+    ProfileFile { path: PathBuf, error: io::Error },
+    #[error("{}: {error}", path.display())]
+    Profile { path: PathBuf, error: ProfileError },
+    #[error(transparent)]
+    Personalise(#[from] PersonaliseError),
     #[error(
         "no running bridge of this state directory has such a card (--state DIR names another directory)"
     )]
@@ -65,7 +73,11 @@ impl Failure {
             Self::Card(_) | Self::NobodyToAsk => 3,
             Self::Terminal(error) => of_terminal(error),
             Self::Store(_) => 7,
-            Self::KeyFile { .. } | Self::Key { .. } => 8,
+            Self::KeyFile { .. }
+            | Self::Key { .. }
+            | Self::ProfileFile { .. }
+            | Self::Profile { .. } => 8,
+            Self::Personalise(error) => of_personalisation(error),
             Self::NotAllowed => 9,
         };
         code.into()
@@ -81,5 +93,21 @@ const fn of_terminal(error: &TerminalError) -> u8 {
         TerminalError::Once(End::Done) => 0,
         TerminalError::Store(_) => 7,
         TerminalError::Output(_) | TerminalError::System(..) => 1,
+    }
+}
+
+const fn of_personalisation(error: &PersonaliseError) -> u8 {
+    match error {
+        PersonaliseError::Card(SecAppError::Port(CardError::Broken(_))) => 6,
+        PersonaliseError::Card(SecAppError::Port(_)) | PersonaliseError::InDoubt(_) => 3,
+        PersonaliseError::Card(SecAppError::NoApplet(_)) => 4,
+        PersonaliseError::Card(_)
+        | PersonaliseError::Blocked(_)
+        | PersonaliseError::Channel(_)
+        | PersonaliseError::NotShown(_) => 6,
+        PersonaliseError::NoKeys(_)
+        | PersonaliseError::WrongKeys { .. }
+        | PersonaliseError::NotBelieved(_) => 10,
+        PersonaliseError::Entropy(_) => 1,
     }
 }

@@ -9,20 +9,51 @@ use std::{
 
 use applet::nvm::WrapKey;
 use protocol::key::Key;
+use reader_bridge::scp03::StaticKeys;
 use zeroize::Zeroizing;
 
 use super::exit::Failure;
 
-/// More than 64 digits and the white space around them.
+/// More than three keys of 64 digits and the white space around them.
 const LONGEST: usize = 256;
 
 /// Reads 32 or 64 hexadecimal digits; `-` is standard input.
 pub(super) fn key(path: &Path) -> Result<Key, Failure> {
-    let text = read(path).map_err(|error| Failure::KeyFile {
+    parse(path, &text(path)?)
+}
+
+/// A card manager's keys: one for all, or ENC, MAC and DEK with white space between them.
+pub(super) fn card_keys(path: &Path) -> Result<StaticKeys, Failure> {
+    let text = text(path)?;
+    let words: Vec<_> = text.split_whitespace().collect();
+    let [enc, mac, dek] = match words[..] {
+        [] | [_] => [text.trim(); 3],
+        [enc, mac, dek] => [enc, mac, dek],
+        _ => {
+            return Err(Failure::KeyFile {
+                path: path.to_owned(),
+                error: io::Error::other("a card key file has one key, or three: ENC, MAC, DEK"),
+            });
+        }
+    };
+    Ok(StaticKeys {
+        enc: parse(path, enc)?,
+        mac: parse(path, mac)?,
+        dek: parse(path, dek)?,
+    })
+}
+
+fn text(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let bytes = read(path).map_err(|error| Failure::KeyFile {
         path: path.to_owned(),
         error,
     })?;
-    let text = str::from_utf8(&text).unwrap_or("?");
+    Ok(Zeroizing::new(
+        str::from_utf8(&bytes).unwrap_or("?").to_owned(),
+    ))
+}
+
+fn parse(path: &Path, text: &str) -> Result<Key, Failure> {
     Key::from_hex(text).map_err(|error| Failure::Key {
         path: path.to_owned(),
         error,

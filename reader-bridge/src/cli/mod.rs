@@ -3,6 +3,7 @@
 mod exit;
 mod key_file;
 mod options;
+mod personalise;
 mod poll_now;
 mod run;
 mod script;
@@ -32,6 +33,7 @@ struct Cli {
 enum Command {
     // Large, and there is only one of it.
     Run(Box<run::Run>),
+    Personalise(Box<personalise::Personalise>),
     PollNow(poll_now::PollNow),
     Script(Box<script::Script>),
     Simulate(simulate::Simulate),
@@ -66,6 +68,7 @@ impl Completions {
 pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(run) => run.run(),
+        Command::Personalise(personalise) => personalise.run(),
         Command::PollNow(poll_now) => poll_now.run(),
         Command::Script(script) => script.run(),
         Command::Simulate(simulate) => simulate.run(),

@@ -20,6 +20,9 @@ const FCI: u8 = 0x00;
 /// P2 of SELECT: first occurrence, no answer.
 const NO_ANSWER: u8 = 0x0C;
 
+/// P1 of STORE DATA: the last block (GlobalPlatform Card Specification 2.3, 11.11.2.1).
+const LAST_BLOCK: u8 = 0x80;
+
 /// SELECT SecApp, and tell of it.
 pub fn select() -> Vec<u8> {
     bytes(&Command::new_with_payload_le(
@@ -73,6 +76,31 @@ pub fn get_data(tag: u32) -> Vec<u8> {
     bytes(&Command::new_with_le(CLA, ins::GET_DATA, p1, p2, ALL))
 }
 
+/// INITIALIZE UPDATE with the host's challenge, 8 or 16 bytes (GlobalPlatform Amendment D, 7.1.1). Version 00 is the
+/// card's choice.
+pub fn initialize_update(version: u8, challenge: &[u8]) -> Vec<u8> {
+    bytes(&Command::new_with_payload_le(
+        CLA,
+        ins::INITIALIZE_UPDATE,
+        version,
+        0,
+        ALL,
+        challenge,
+    ))
+}
+
+/// STORE DATA in one block, to be protected.
+pub fn store_data(data: &[u8]) -> Vec<u8> {
+    bytes(&Command::new_with_payload_le(
+        CLA,
+        ins::STORE_DATA,
+        LAST_BLOCK,
+        0,
+        ALL,
+        data,
+    ))
+}
+
 /// Into zeroed memory; the crate's own conversion goes through uninitialised memory.
 fn bytes(command: &Command<'_>) -> Vec<u8> {
     let mut out = vec![0; command.len()];
@@ -95,6 +123,11 @@ mod tests {
             (process_response(&[0x81, 1, 2]), "804200000381010200"),
             (get_data(tag::OUTCOME), "80ca00e100"),
             (get_data(tag::ICCID), "80ca005a00"),
+            (
+                initialize_update(0x30, &[0xAB; 8]),
+                "8050300008abababababababab00",
+            ),
+            (store_data(&[0xE8, 0]), "80e2800002e80000"),
         ] {
             assert_eq!(hex::encode(command), expected);
         }

@@ -54,6 +54,11 @@ pub enum SecAppError {
         "this card has no SecApp (SELECT of F047545341505001 answered {0}); secapp new makes a card that has it"
     )]
     NoApplet(StatusWord),
+    /// SecApp has no identity yet.
+    #[error(
+        "SecApp on this card is not personalised; reader-bridge personalise --card CARD --profile FILE does that"
+    )]
+    Blank,
     /// SecApp answered with another status word than 9000.
     #[error("the card refuses {command}: {status}")]
     Refused {
@@ -97,11 +102,8 @@ impl SecApp {
 
     fn introduce(&mut self, atr: Atr) -> Result<Card, SecAppError> {
         let mut held = self.port.hold()?;
-        let selected = whole_answer(held.as_mut(), &command::select())?;
-        if selected.status != StatusWord::OK {
-            return Err(SecAppError::NoApplet(selected.status));
-        }
-        let (mode, life_cycle) = fci(&selected.data).map_err(nonsense("SELECT"))?;
+        let Selected { mode, life_cycle } = select(held.as_mut())?;
+        let mode = mode.ok_or(SecAppError::Blank)?;
         let iccid = send(held.as_mut(), "GET DATA 5A", &command::get_data(tag::ICCID))?;
         Ok(Card {
             atr,
@@ -162,6 +164,7 @@ impl SecApp {
                 Ok(Reply::Refused(status))
             }
             Err(SecAppError::Nonsense { why, .. }) => Ok(Reply::Nonsense(why)),
+            Err(blank @ SecAppError::Blank) => Ok(Reply::Nonsense(blank.to_string())),
         }
     }
 
@@ -188,7 +191,29 @@ impl SecApp {
     }
 }
 
-fn send(card: &mut dyn Held, name: &'static str, command: &[u8]) -> Result<Vec<u8>, SecAppError> {
+/// What SELECT tells of SecApp.
+pub(crate) struct Selected {
+    /// `None`: it is not personalised.
+    pub(crate) mode: Option<Mode>,
+    /// GlobalPlatform life-cycle state; 0 if the card does not tell.
+    pub(crate) life_cycle: u8,
+}
+
+/// SELECT SecApp on the card that is held.
+pub(crate) fn select(card: &mut dyn Held) -> Result<Selected, SecAppError> {
+    let selected = whole_answer(card, &command::select())?;
+    if selected.status != StatusWord::OK {
+        return Err(SecAppError::NoApplet(selected.status));
+    }
+    fci(&selected.data).map_err(nonsense("SELECT"))
+}
+
+/// One command to what is selected, which must succeed.
+pub(crate) fn send(
+    card: &mut dyn Held,
+    name: &'static str,
+    command: &[u8],
+) -> Result<Vec<u8>, SecAppError> {
     let Answer { data, status } = whole_answer(card, command)?;
     if status == StatusWord::OK {
         Ok(data)
@@ -200,8 +225,8 @@ fn send(card: &mut dyn Held, name: &'static str, command: &[u8]) -> Result<Vec<u
     }
 }
 
-/// `6F { 84 AID, A5 { C1 version:1, C2 mode:1, C3 life-cycle state:1 } }`.
-fn fci(data: &[u8]) -> Result<(Mode, u8), String> {
+/// `6F { 84 AID, A5 { C1 version:1, C2 mode:1, C3 life-cycle state:1 } }`, without C2 while it is not personalised.
+fn fci(data: &[u8]) -> Result<Selected, String> {
     let object = |error: ObjectError| error.to_string();
     let fci = required(data, tag::FCI).map_err(object)?;
     let own = required(fci, tag::PROPRIETARY).map_err(object)?;
@@ -211,16 +236,19 @@ fn fci(data: &[u8]) -> Result<(Mode, u8), String> {
             "it speaks version {version} of the card interface, this program version {VERSION}"
         ));
     }
-    let [mode] = fixed(own, tag::MODE).map_err(object)?;
-    let mode = Mode::from_byte(mode).map_err(|error| error.to_string())?;
+    let mode = match tlv::find(own, tag::MODE).map_err(|error| error.to_string())? {
+        None => None,
+        Some([mode]) => Some(Mode::from_byte(*mode).map_err(|error| error.to_string())?),
+        Some(other) => return Err(format!("its mode has {} bytes, not 1", other.len())),
+    };
     // Told for information only: a card may leave it out.
     let life_cycle = tlv::find(own, tag::LIFE_CYCLE).ok().flatten();
-    Ok((
+    Ok(Selected {
         mode,
-        life_cycle
+        life_cycle: life_cycle
             .and_then(|value| value.first().copied())
             .unwrap_or(0),
-    ))
+    })
 }
 
 fn nonsense<E: ToString>(command: &'static str) -> impl FnOnce(E) -> SecAppError {

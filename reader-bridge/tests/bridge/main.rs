@@ -21,6 +21,7 @@ mod routes;
 mod schedules;
 
 mod pcsc;
+mod personalise;
 mod process;
 mod run;
 mod trace;
