@@ -233,10 +233,12 @@ struct HeldCard<'a> {
 
 impl Held for HeldCard<'_> {
     fn transmit(&mut self, command: &[u8]) -> Result<Vec<u8>, CardError> {
-        self.transaction
-            .transmit(command, self.buffer)
-            .map(<[u8]>::to_vec)
-            .map_err(card_error)
+        let answer = self.transaction.transmit(command, self.buffer);
+        match answer.map_err(card_error)? {
+            // vsmartcard's driver answers with nothing where the card went away in mid-command.
+            [] => Err(CardError::Gone("its reader gave an empty answer".into())),
+            answer => Ok(answer.to_vec()),
+        }
     }
 
     fn transport(&self) -> Transport {
