@@ -7,8 +7,10 @@ mod personalise;
 mod poll_now;
 mod run;
 mod script;
+mod shell;
 mod signals;
 mod simulate;
+mod tools;
 mod values;
 
 use std::{
@@ -36,6 +38,10 @@ enum Command {
     Personalise(Box<personalise::Personalise>),
     PollNow(poll_now::PollNow),
     Script(Box<script::Script>),
+    Shell(shell::Shell),
+    Relay(tools::Relay),
+    Diff(tools::Diff),
+    Import(tools::Import),
     Simulate(simulate::Simulate),
     Completions(Completions),
 }
@@ -71,6 +77,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Personalise(personalise) => personalise.run(),
         Command::PollNow(poll_now) => poll_now.run(),
         Command::Script(script) => script.run(),
+        Command::Shell(shell) => shell.run(),
+        Command::Relay(relay) => relay.run(),
+        Command::Diff(diff) => diff.run(),
+        Command::Import(import) => import.run(),
         Command::Simulate(simulate) => simulate.run(),
         Command::Completions(completions) => completions.run(),
     };

@@ -268,6 +268,11 @@ impl Machine {
         self.run()
     }
 
+    /// The values that names have.
+    pub fn into_variables(self) -> Variables {
+        self.variables
+    }
+
     /// The statement that is being run.
     pub fn place(&self) -> Place {
         let statement = self

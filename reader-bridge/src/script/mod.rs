@@ -8,17 +8,23 @@
 //! [`Machine`] is without I/O: commands out, answers in, a verdict in the end.
 
 mod ast;
+pub mod compare;
 mod cursor;
+pub mod decode;
 mod eval;
 mod expr;
 mod functions;
+pub mod import;
 mod machine;
 mod parse;
 mod pattern;
 mod place;
+pub mod record;
+pub mod relay;
 pub mod report;
 mod run;
 mod statement;
+pub mod tap;
 mod template;
 mod value;
 mod worker;
@@ -28,6 +34,7 @@ pub use machine::{COMMAND_LIMIT, Failure, Machine, Reply, Request, Setting, Verd
 pub use parse::{Files, LoadError, SystemFiles, load};
 pub use place::{Place, ScriptError, Source};
 pub use run::{CaseResult, Finish, Outcome, Plan, Runner};
+pub use statement::WORDS;
 pub use value::{Value, Variables};
 
 /// A value from a command line or file: hexadecimal digits.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Machine, Place, Reply, Request, Script, Setting, Verdict,
+    Machine, Place, Reply, Request, Script, Setting, Variables, Verdict,
     worker::{Ask, NoReply, Worker},
 };
 use crate::card::CardPort;
@@ -24,6 +24,18 @@ pub struct Plan {
     pub case_limit: Duration,
     /// Cases after the first failure are not run.
     pub fail_fast: bool,
+}
+
+impl Default for Plan {
+    /// No values; 10 s for a card, 1 min for a case.
+    fn default() -> Self {
+        Self {
+            setting: Setting::default(),
+            card_wait: Duration::from_secs(10),
+            case_limit: Duration::from_secs(60),
+            fail_fast: false,
+        }
+    }
 }
 
 /// What became of a case.
@@ -86,6 +98,8 @@ pub struct Runner {
     plan: Plan,
     /// From now on nothing can be run: why.
     over: Option<String>,
+    /// Values at the end of the last case.
+    last: Variables,
 }
 
 /// Resets take a moment.
@@ -99,6 +113,7 @@ impl Runner {
             worker: Worker::start(port)?,
             plan,
             over: None,
+            last: Variables::new(),
         })
     }
 
@@ -142,6 +157,11 @@ impl Runner {
         }
     }
 
+    /// The next case begins with the values that the last one ended with.
+    pub fn carry_over(&mut self) {
+        self.plan.setting.variables = std::mem::take(&mut self.last);
+    }
+
     /// Nothing more is run.
     pub fn stop(&mut self, why: &str) {
         self.over.get_or_insert_with(|| why.to_owned());
@@ -173,6 +193,7 @@ impl Runner {
                 other => self.carry(&mut machine, other, end),
             };
         };
+        self.last = machine.into_variables();
         self.outcome(verdict)
     }
 

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Words that begin a statement.
-pub(super) const KEYWORDS: [&str; 24] = [
+pub const WORDS: [&str; 24] = [
     "channel",
     "check",
     "clause",
@@ -59,7 +59,7 @@ pub(super) fn parse(cursor: &mut Cursor<'_>, word: &str) -> Result<Statement, Sc
     } else if word.eq_ignore_ascii_case("reset") {
         cursor.word();
         Kind::Power(Power::Reset)
-    } else if KEYWORDS.contains(&word) {
+    } else if WORDS.contains(&word) {
         cursor.word();
         keyword(cursor, word)?
     } else {
@@ -79,7 +79,7 @@ fn known_or_hex(cursor: &Cursor<'_>, word: &str) -> Result<(), ScriptError> {
         return Ok(());
     }
     // Of words equally near, one that begins alike was meant.
-    let near = KEYWORDS
+    let near = WORDS
         .iter()
         .min_by_key(|known| {
             (

@@ -9,4 +9,5 @@
 mod cards;
 mod reports;
 mod suite;
+mod tools;
 mod trouble;
