@@ -203,7 +203,7 @@ mod tests {
             Profile::parse("iccid = \"8988374172470184089\"\nkey_file = \"k.hex\"").unwrap();
         assert_eq!(profile.mode, Mode::DEFAULT);
         assert_eq!(profile.first, FirstIdentity::Iccid);
-        assert!(matches!(profile.key, KeySource::File(file) if file == "k.hex"));
+        assert!(matches!(profile.key, KeySource::File(file) if file.as_os_str() == "k.hex"));
     }
 
     #[test]
