@@ -267,7 +267,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Our terminal, over a reader of its own on `port`, at the home server `gts`. It waits `timeout` for each answer.
+/// Our terminal, over a reader of its own on `port` (0: any), at the home server `gts`. It waits `timeout` for each answer.
 pub(crate) fn bridge(port: u16, gts: SocketAddr, state: &Path, timeout: &str) -> Program {
     Program::built("reader-bridge")
         .args(["run", "--json", "--seed", "1"])
@@ -277,6 +277,15 @@ pub(crate) fn bridge(port: u16, gts: SocketAddr, state: &Path, timeout: &str) ->
         .arg(format!("vpcd:{port}"))
         .args(["--gts", &gts.to_string(), "--state"])
         .arg(state)
+}
+
+/// Starts our terminal over a reader on any port; returns that port too.
+#[track_caller]
+pub(crate) fn bridge_anywhere(gts: SocketAddr, state: &Path, timeout: &str) -> (Process, u16) {
+    let mut bridge = bridge(0, gts, state, timeout).start();
+    let waiting = event(&mut bridge, "waiting-for-card");
+    let port = waiting["card"].as_str().unwrap().strip_prefix("vpcd:");
+    (bridge, port.unwrap().parse().unwrap())
 }
 
 /// The next event of this name from our terminal.
