@@ -1,6 +1,7 @@
 //! A card in a virtual reader: `secapp insert`.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use e2e::pcscd::Slot;
 use e2e::process::{Process, Program};
@@ -26,4 +27,18 @@ pub(crate) fn inserted(image: &Path, slot: &Slot) -> Process {
         (line.starts_with("powered on") || line == "reset").then_some(())
     });
     card
+}
+
+/// Has `secapp new` make a blank card in `directory`. Its card manager has this key, written to `card.key`, or else the
+/// test key.
+pub(crate) fn blank(directory: &Path, card_key: Option<&str>) -> PathBuf {
+    let (image, key) = (directory.join("blank.img"), directory.join("card.key"));
+    let mut program = Program::built("secapp").args(["new", "--out"]).arg(&image);
+    if let Some(digits) = card_key {
+        fs::write(&key, digits).expect("the directory is ours");
+        program = program.arg("--card-key-file").arg(&key);
+    }
+    let made = program.run();
+    assert!(made.status.success(), "{made:?}");
+    image
 }

@@ -92,16 +92,28 @@ impl Subscriber {
 
     /// Its line of the CSV that is imported.
     pub(crate) fn csv(&self) -> String {
-        let first = match self.first {
+        let (reference, iccid, mode) = (&self.reference, self.iccid(), self.mode.byte());
+        format!(
+            "{reference},{iccid},{},{mode},{}\n",
+            hex::encode(&self.k),
+            self.first_identity()
+        )
+    }
+
+    /// Its profile for `reader-bridge personalise`, with the key in a file of this name beside it.
+    pub(crate) fn profile(&self, key_file: &str) -> String {
+        let (iccid, mode, first) = (self.iccid(), self.mode.byte(), self.first_identity());
+        format!(
+            "iccid = \"{iccid}\"\nkey_file = \"{key_file}\"\nmode = {mode}\nfirst_identity = \"{first}\"\n"
+        )
+    }
+
+    fn first_identity(&self) -> String {
+        match self.first {
             First::Iccid => "iccid".to_owned(),
             First::Concealed => "concealed".to_owned(),
             First::Uid(uid) => format!("uid:{uid}"),
-        };
-        let (reference, iccid, mode) = (&self.reference, self.iccid(), self.mode.byte());
-        format!(
-            "{reference},{iccid},{},{mode},{first}\n",
-            hex::encode(&self.k)
-        )
+        }
     }
 
     /// Has `secapp new` make its card in `directory`; returns the image's path.
