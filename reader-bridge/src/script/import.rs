@@ -65,7 +65,8 @@ fn joined(text: &str) -> Vec<(usize, String)> {
     let mut lines: Vec<(usize, String)> = Vec::new();
     for (number, line) in (1..).zip(text.lines().map(str::trim)) {
         let broken = lines.last().is_some_and(|(_, last)| {
-            let heading = last == "# Sent" || last.starts_with("# Received");
+            let heading =
+                last == "# Sent" || (last.starts_with("# Received") && last.ends_with("ms"));
             heading || (last.starts_with("< ") && !last.contains(':'))
         });
         match lines.last_mut() {

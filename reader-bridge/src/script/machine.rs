@@ -5,24 +5,19 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use protocol::{card::StatusWord, key::Key};
+use protocol::card::StatusWord;
 
 use super::{
-    ast::{
-        Block, Case, Command, Comparison, Function, Kind, Need, Repeat, Rounds, Row, SecureChannel,
-        Statement,
-    },
+    ast::{Block, Case, Comparison, Function, Kind, Need, Repeat, Rounds, Row, Statement},
     eval::{Scope, with_scope},
+    exchange::{Sent, split},
     expr::Expr,
-    pattern::{self, Mismatch},
     place::{Place, ScriptError},
-    template::Template,
+    request::{Failure, Reply, Request, Setting, Verdict},
+    secure::Greeting,
     value::{Value, Variables},
 };
-use crate::{
-    card::{Power, Transport},
-    scp03::{Session, StaticKeys},
-};
+use crate::{card::Transport, scp03::Session};
 
 /// How long a command may take, unless the script says otherwise.
 pub const COMMAND_LIMIT: Duration = Duration::from_secs(10);
@@ -30,96 +25,8 @@ pub const COMMAND_LIMIT: Duration = Duration::from_secs(10);
 const STEPS: usize = 1000;
 /// Rounds of one repeat.
 const MAX_ROUNDS: i64 = 1_000_000;
-/// A header (ISO/IEC 7816-4:2020, 5.2). A virtual reader takes one byte for a control code.
-const MIN_COMMAND: usize = 4;
-
-/// What a case is run with.
-#[derive(Clone, Debug, Default)]
-pub struct Setting {
-    /// Values from the command line.
-    pub variables: Variables,
-    /// Whether the card is an emulated one in this process.
-    pub emulator: bool,
-    /// For the host's challenges.
-    pub seed: u64,
-}
-
-/// What the machine wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// How commands travel to this card, and power for it if it has none.
-    Connect,
-    /// Send a command.
-    Transmit {
-        /// The command.
-        command: Vec<u8>,
-        /// Whether 61XX and 6CXX are followed until the answer is whole.
-        whole: bool,
-        /// How long the answer may take.
-        limit: Duration,
-    },
-    /// Take what the card has in RAM.
-    Power(Power),
-    /// Let the power fail after so many more writes.
-    Tear(u64),
-    /// Tell this to whoever watches.
-    Print(String),
-    /// Nothing; look at the clock.
-    Continue,
-    /// The case has ended.
-    Done(Verdict),
-}
-
-/// What became of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// [`Request::Print`], [`Request::Continue`] and [`Request::Tear`] are done.
-    Done,
-    /// [`Request::Connect`] and [`Request::Power`] are done.
-    Powered {
-        /// The answer to reset.
-        atr: Vec<u8>,
-        /// How commands travel.
-        transport: Transport,
-    },
-    /// The answer to a command, with its status word.
-    Answer {
-        /// At least two bytes.
-        bytes: Vec<u8>,
-        /// How long it took.
-        elapsed: Duration,
-    },
-    /// The power failed in the middle of the command, as [`Request::Tear`] asked; it is back.
-    Torn,
-    /// This card or reader cannot do that.
-    Unsupported(String),
-    /// The card did not answer, or is gone.
-    Failed(String),
-}
-
-/// How a case ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Everything was as expected.
-    Passed,
-    /// Something was not: what, and where.
-    Failed(Failure),
-    /// It could not be run here: why.
-    Skipped(String),
-}
-
-/// What was not as expected.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// The statement.
-    pub place: Place,
-    /// What was expected and what came, in lines.
-    pub message: String,
-    /// The card itself failed: no answer, or it is gone.
-    pub card: bool,
-}
-
-enum Stop {
+/// Why a case goes no further.
+pub(super) enum Stop {
     Fail(Failure),
     Skip(String),
 }
@@ -168,7 +75,7 @@ impl Round {
 }
 
 /// What the reply that is waited for belongs to.
-enum Pending {
+pub(super) enum Pending {
     None,
     Connect,
     Power,
@@ -178,21 +85,6 @@ enum Pending {
     Authenticate(Place, Box<Session>),
 }
 
-struct Sent {
-    place: Place,
-    statement: Command,
-    command: Vec<u8>,
-    protected: bool,
-}
-
-struct Greeting {
-    keys: StaticKeys,
-    level: u8,
-    version: u8,
-    host: Vec<u8>,
-    given: bool,
-}
-
 /// One case on its way.
 pub struct Machine {
     case: Case,
@@ -200,16 +92,16 @@ pub struct Machine {
     emulator: bool,
     phase: Phase,
     stack: Vec<Frame>,
-    pending: Pending,
-    variables: Variables,
+    pub(super) pending: Pending,
+    pub(super) variables: Variables,
     given: Vec<String>,
     transport: Transport,
-    channel: u8,
-    fetch: bool,
-    limit: Duration,
-    elapsed: Duration,
-    session: Option<Box<Session>>,
-    random: fastrand::Rng,
+    pub(super) channel: u8,
+    pub(super) fetch: bool,
+    pub(super) limit: Duration,
+    pub(super) elapsed: Duration,
+    pub(super) session: Option<Box<Session>>,
+    pub(super) random: fastrand::Rng,
     verdict: Verdict,
 }
 
@@ -387,7 +279,7 @@ in round {} of {}{}{}",
         self.variables.insert("torn".to_owned(), Value::Int(1));
     }
 
-    fn store_answer(&mut self, data: Vec<u8>, status: Vec<u8>) {
+    pub(super) fn store_answer(&mut self, data: Vec<u8>, status: Vec<u8>) {
         self.variables
             .insert("answer".to_owned(), Value::Bytes(data));
         self.variables.insert("sw".to_owned(), Value::Bytes(status));
@@ -479,7 +371,7 @@ in round {} of {}{}{}",
         Ok(())
     }
 
-    fn scope<T>(&self, work: impl FnOnce(&Scope<'_>) -> T) -> T {
+    pub(super) fn scope<T>(&self, work: impl FnOnce(&Scope<'_>) -> T) -> T {
         let dek = self.session.as_ref().map(|session| session.dek());
         with_scope(&self.variables, &self.functions, dek, work)
     }
@@ -648,7 +540,7 @@ in round {} of {}{}{}",
         ))
     }
 
-    fn in_time(&self, place: &Place, limit: Duration) -> Result<(), Stop> {
+    pub(super) fn in_time(&self, place: &Place, limit: Duration) -> Result<(), Stop> {
         if self.elapsed <= limit {
             return Ok(());
         }
@@ -668,173 +560,9 @@ in round {} of {}{}{}",
         self.pending = Pending::Tear;
         Ok(Request::Tear(writes))
     }
-
-    fn send(&mut self, place: &Place, statement: &Command) -> Result<Request, Stop> {
-        let mut command = self.scope(|scope| scope.bytes(&statement.template))?;
-        if command.len() < MIN_COMMAND {
-            return Err(fail(
-                place,
-                format!(
-                    "a command has at least {MIN_COMMAND} bytes (CLA INS P1 P2), this one {}",
-                    command.len()
-                ),
-            ));
-        }
-        // Interindustry commands are the card's own, and never protected here.
-        let protected = !statement.raw && command[0] & 0x80 != 0;
-        if let (true, Some(session)) = (protected, &mut self.session) {
-            command = session
-                .protect(&command)
-                .map_err(|error| fail(place, error.to_string()))?;
-        }
-        let protected = protected && self.session.is_some();
-        if !statement.raw {
-            on_channel(&mut command, self.channel);
-        }
-        self.pending = Pending::Command(Sent {
-            place: place.clone(),
-            statement: statement.clone(),
-            command: command.clone(),
-            protected,
-        });
-        Ok(self.transmit(command, self.fetch))
-    }
-
-    const fn transmit(&self, command: Vec<u8>, whole: bool) -> Request {
-        Request::Transmit {
-            command,
-            whole,
-            limit: self.limit,
-        }
-    }
-
-    fn answered(&mut self, sent: &Sent, bytes: &[u8], elapsed: Duration) -> Result<(), Stop> {
-        let (data, status) = split(bytes, &sent.place)?;
-        let mut data = data.to_vec();
-        if let (true, Some(session)) = (sent.protected, &self.session) {
-            data = session
-                .open_answer(&data, status.to_bytes())
-                .map_err(|error| fail(&sent.place, error.to_string()))?;
-        }
-        self.elapsed = elapsed;
-        let answer = [&data[..], &status.to_bytes()].concat();
-        self.store_answer(data, status.to_bytes().to_vec());
-        self.variables.insert(
-            "elapsed".to_owned(),
-            Value::Int(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)),
-        );
-        self.expected(sent, &answer)?;
-        match sent.statement.within {
-            Some(limit) => self.in_time(&sent.place, limit),
-            None => Ok(()),
-        }
-    }
-
-    fn expected(&self, sent: &Sent, answer: &[u8]) -> Result<(), Stop> {
-        let Some(expect) = &sent.statement.expect else {
-            return Ok(());
-        };
-        let mut furthest = 0;
-        for items in &expect.alternatives {
-            let atoms = self.scope(|scope| scope.atoms(items))?;
-            match pattern::matches(&atoms, answer) {
-                Ok(()) => return Ok(()),
-                Err(Mismatch(at)) => furthest = furthest.max(at),
-            }
-        }
-        Err(fail(
-            &expect.place,
-            unexpected(&sent.command, answer, furthest),
-        ))
-    }
-
-    fn greet(&mut self, place: &Place, channel: &SecureChannel) -> Result<Request, Stop> {
-        let level = self.one_byte(&channel.level, "a level")?;
-        let version = match &channel.version {
-            Some(version) => self.one_byte(version, "a key version")?,
-            None => 0,
-        };
-        let keys = StaticKeys {
-            enc: self.key(&channel.enc)?,
-            mac: self.key(&channel.mac)?,
-            dek: self.key(&channel.dek)?,
-        };
-        let given = match &channel.host_challenge {
-            Some(challenge) => Some(self.scope(|scope| scope.bytes(challenge))?),
-            None => None,
-        };
-        self.session = None;
-        let greeting = Greeting {
-            keys,
-            level,
-            version,
-            given: given.is_some(),
-            host: given.unwrap_or_else(|| self.random_bytes(S8)),
-        };
-        Ok(self.initialize_update(place, greeting))
-    }
-
-    fn random_bytes(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        self.random.fill(&mut bytes);
-        bytes
-    }
-
-    fn one_byte(&self, template: &Template, what: &str) -> Result<u8, Stop> {
-        match self.scope(|scope| scope.bytes(template))?[..] {
-            [byte] => Ok(byte),
-            _ => Err(fail(&template.place, format!("{what} is one byte"))),
-        }
-    }
-
-    fn key(&self, template: &Template) -> Result<Key, Stop> {
-        let bytes = self.scope(|scope| scope.bytes(template))?;
-        Key::from_bytes(&bytes).map_err(|error| fail(&template.place, error.to_string()))
-    }
-
-    fn initialize_update(&mut self, place: &Place, greeting: Greeting) -> Request {
-        let lc = u8::try_from(greeting.host.len()).unwrap_or(u8::MAX);
-        let mut command = [
-            &[0x80, 0x50, greeting.version, 0, lc],
-            &greeting.host[..],
-            &[0],
-        ]
-        .concat();
-        on_channel(&mut command, self.channel);
-        self.pending = Pending::Greeting(place.clone(), Box::new(greeting));
-        self.transmit(command, true)
-    }
-
-    /// A card of 16-byte challenges says that 8 bytes are too few; then it is asked again, once.
-    fn greeted(
-        &mut self,
-        place: Place,
-        mut greeting: Greeting,
-        answer: &[u8],
-    ) -> Result<Request, Stop> {
-        let (data, status) = split(answer, &place)?;
-        if status == StatusWord::WRONG_LENGTH && !greeting.given && greeting.host.len() == S8 {
-            greeting.host = self.random_bytes(S16);
-            return Ok(self.initialize_update(&place, greeting));
-        }
-        if status != StatusWord::OK {
-            return Err(fail(
-                &place,
-                format!("INITIALIZE UPDATE was answered with {status}"),
-            ));
-        }
-        let opened = Session::open(&greeting.keys, &greeting.host, data, greeting.level);
-        let (session, mut command) = opened.map_err(|error| fail(&place, error.to_string()))?;
-        on_channel(&mut command, self.channel);
-        self.pending = Pending::Authenticate(place, Box::new(session));
-        Ok(self.transmit(command, true))
-    }
 }
 
-const S8: usize = 8;
-const S16: usize = 16;
-
-fn fail(place: &Place, message: String) -> Stop {
+pub(super) fn fail(place: &Place, message: String) -> Stop {
     Stop::Fail(Failure {
         place: place.clone(),
         message,
@@ -848,49 +576,4 @@ fn fail_card(place: &Place, message: String) -> Stop {
         message,
         card: true,
     })
-}
-
-fn split<'a>(answer: &'a [u8], place: &Place) -> Result<(&'a [u8], StatusWord), Stop> {
-    match answer.split_last_chunk::<2>() {
-        Some((data, status)) => Ok((data, (*status).into())),
-        None => Err(fail(
-            place,
-            format!("an answer of {} bytes has no status word", answer.len()),
-        )),
-    }
-}
-
-/// The channel's number in the class byte, if the script has not put one there (ISO/IEC 7816-4:2020, 5.4.1).
-fn on_channel(command: &mut [u8], channel: u8) {
-    let Some(class) = command.first_mut() else {
-        return;
-    };
-    match channel {
-        0 => {}
-        1..=3 if *class & 0x43 == 0 => *class |= channel,
-        // Bit 7 tells channels from 4 on, and secure messaging moves to bit 6.
-        4..=19 if *class & 0x43 == 0 => {
-            let secure = if *class & 0x0C == 0 { 0 } else { 0x20 };
-            *class = *class & 0x90 | 0x40 | secure | (channel - 4);
-        }
-        _ => {}
-    }
-}
-
-fn unexpected(command: &[u8], answer: &[u8], at: usize) -> String {
-    let status = answer
-        .split_last_chunk::<2>()
-        .map_or(String::new(), |(_, status)| {
-            format!(" ({})", StatusWord::from(*status).meaning())
-        });
-    let offset = if at < answer.len() {
-        format!("byte {at} ({:02X}) is not as expected", answer[at])
-    } else {
-        format!("it ends after {at} bytes, and more was expected")
-    };
-    format!(
-        "another answer was expected\ncommand: {}\n answer: {}{status}\n         {offset}",
-        hex::encode_upper(command),
-        hex::encode_upper(answer)
-    )
 }

@@ -11,7 +11,7 @@ use std::{
 
 use nix::sys::eventfd::EventFd;
 
-use super::machine::Reply;
+use super::request::Reply;
 use crate::card::{Atr, CardError, CardPort, Power, Transport, Wait, exchange::whole_answer};
 
 /// What the thread is asked to do.
