@@ -9,7 +9,8 @@ use protocol::{
     identity::{Mode, Uid, UidRand},
     key::Key,
     msg::{
-        self, Events, Factor, KeyAlgorithm, Msg, Object, PollingRules, QuietWindow, TransportUpdate,
+        self, Events, Factor, KeyAlgorithm, Msg, MsgError, Object, PollingRules, QuietWindow,
+        TransportUpdate,
     },
     poll::Poll,
     response::{Response, max_msg},
@@ -214,4 +215,20 @@ fn objects_that_contradict_themselves_are_named() {
         assert_eq!(objects.len(), 1);
         assert_eq!(objects[0].as_ref().unwrap_err().tag, tag);
     }
+}
+
+#[test]
+fn a_message_that_cannot_be_acted_on_says_why() {
+    let reason = |bytes: &[u8]| Msg::parse(bytes).map(|msg| msg.id());
+    assert_eq!(reason(&msg::NOTHING_TO_DO), Ok(None));
+    assert_eq!(reason(&[]), Err(MsgError::Empty));
+    assert!(matches!(reason(&[0x80]), Err(MsgError::Tlv(_))));
+    assert_eq!(
+        reason(&[0x80, 1, 0xAA]),
+        Err(MsgError::NoId),
+        "80 has no value"
+    );
+    assert_eq!(reason(&[0x82, 0]), Err(MsgError::NoId));
+    assert_eq!(reason(&[0x81, 4, 0, 0, 0, 0]), Err(MsgError::Id));
+    assert_eq!(reason(&[0x81, 1, 1]), Err(MsgError::Id));
 }

@@ -9,6 +9,7 @@ use aes::{
     cipher::{BlockCipherDecrypt as _, BlockCipherEncrypt as _, KeyInit as _},
 };
 use protocol::key::{Key, Prf, Sized};
+use subtle::ConstantTimeEq as _;
 
 /// One block of AES.
 pub type Block = [u8; BLOCK];
@@ -118,7 +119,7 @@ impl Session {
         let mac_key = session_key(&keys.mac, constant::S_MAC, &context);
         let mut expected = vec![0; size];
         derive(&mac_key, constant::CARD_CRYPTOGRAM, &context, &mut expected);
-        if expected != cryptogram {
+        if !bool::from(expected.ct_eq(cryptogram)) {
             return Err(Scp03Error::Cryptogram);
         }
         let mut session = Self {
@@ -195,7 +196,7 @@ impl Session {
             .ok_or(Scp03Error::ResponseMac)?;
         let (text, sent) = data.split_at(at);
         let mac = self.rmac.mac(&[&self.chaining, text, &status]);
-        if mac[..self.size] != *sent {
+        if !bool::from(mac[..self.size].ct_eq(sent)) {
             return Err(Scp03Error::ResponseMac);
         }
         if self.level & level::R_ENC == 0 || text.is_empty() {

@@ -83,7 +83,7 @@ impl<'a> Msg<'a> {
         tlv::check(bytes)?;
         let first = Reader::new(bytes).next().ok_or(MsgError::Empty)??;
         let id = match first.tag {
-            tag::NOTHING_TO_DO => None,
+            tag::NOTHING_TO_DO if first.value.is_empty() => None,
             tag::MESSAGE_ID => Some(message_id(first.value)?),
             _ => return Err(MsgError::NoId),
         };

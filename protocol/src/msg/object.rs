@@ -235,7 +235,7 @@ impl fmt::Display for Object<'_> {
             }
             Self::PollingRules(rules) => write!(f, "polling rules: {rules}"),
             Self::GenerateKey { algorithm, slot } => {
-                write!(f, "generate a {algorithm:?} key pair in slot {slot}")
+                write!(f, "generate a key pair in slot {slot}: {algorithm:?}")
             }
             Self::TransportUpdate(update) => write!(f, "use another server: {update}"),
             Self::Opaque(data) => write!(f, "{} bytes for another application", data.len()),

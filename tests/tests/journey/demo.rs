@@ -51,7 +51,7 @@ fn it_shows_every_exchange_and_ends_well_in_a_pcsc_reader() {
         "poll of 20 bytes is lost",
         "answer of 37 bytes is lost",
         "accepts: Sent 3, Resend_Counter 2; lost on the way: 0 up, 2 down",
-        "generate a P256 key pair in slot 1  [by-card]",
+        "generate a key pair in slot 1: P256  [by-card]",
         "✓ 7 messages, each executed exactly once",
     ] {
         assert!(
