@@ -1,6 +1,6 @@
 //! From expressions to values.
 //!
-//! Owns operators, slices, calls of the script's own functions. Bounded: calls are 32 deep, and one expression takes
+//! Owns operators, slices, calls of the script's own functions. Bounded: calls are 16 deep, and one expression takes
 //! 100,000 steps. The functions that every script has are in `functions.rs`.
 
 use std::{cell::Cell, collections::HashMap};
@@ -15,7 +15,7 @@ use super::{
     value::{MAX_BYTES, Value, Variables},
 };
 
-const MAX_CALLS: usize = 32;
+const MAX_CALLS: usize = 16;
 const MAX_STEPS: usize = 100_000;
 
 /// What names stand for while an expression is evaluated.

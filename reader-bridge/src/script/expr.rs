@@ -11,17 +11,21 @@
 use super::{
     cursor::Cursor,
     place::{Place, ScriptError},
-    template::{self, Template},
+    template::{self, Part, Template},
 };
 
 /// Nested parentheses, calls and templates at most.
 const MAX_DEPTH: usize = 64;
+/// Levels of an expression: a long sum is deep, too, and no script may exhaust the stack.
+const MAX_HEIGHT: usize = 100;
 
 /// An expression and where it begins.
 #[derive(Clone, Debug)]
 pub(super) struct Expr {
     pub(super) place: Place,
     pub(super) kind: ExprKind,
+    /// Levels of expressions inside, this one included: whoever walks it needs as many calls.
+    height: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -57,7 +61,7 @@ pub(super) fn parse(cursor: &mut Cursor<'_>, depth: usize) -> Result<Expr, Scrip
         };
         cursor.next();
         let right = product(cursor, depth)?;
-        left = binary(left, operator, right);
+        left = binary(left, operator, right)?;
     }
 }
 
@@ -65,16 +69,63 @@ fn product(cursor: &mut Cursor<'_>, depth: usize) -> Result<Expr, ScriptError> {
     let mut left = operand(cursor, depth)?;
     while cursor.take("*") {
         let right = operand(cursor, depth)?;
-        left = binary(left, '*', right);
+        left = binary(left, '*', right)?;
     }
     Ok(left)
 }
 
-fn binary(left: Expr, operator: char, right: Expr) -> Expr {
-    Expr {
-        place: left.place.clone(),
-        kind: ExprKind::Binary(Box::new(left), operator, Box::new(right)),
+fn binary(left: Expr, operator: char, right: Expr) -> Result<Expr, ScriptError> {
+    let place = left.place.clone();
+    Expr::new(
+        place,
+        ExprKind::Binary(Box::new(left), operator, Box::new(right)),
+    )
+}
+
+impl Expr {
+    fn new(place: Place, kind: ExprKind) -> Result<Self, ScriptError> {
+        let height = 1 + kind.inner_height();
+        if height > MAX_HEIGHT {
+            return Err(ScriptError::new(
+                &place,
+                format!(
+                    "this expression has more than {MAX_HEIGHT} levels; give parts of it names of their own"
+                ),
+            ));
+        }
+        Ok(Self {
+            place,
+            kind,
+            height,
+        })
     }
+}
+
+impl ExprKind {
+    fn inner_height(&self) -> usize {
+        match self {
+            Self::Int(_) | Self::Text(_) | Self::Name(_) => 0,
+            Self::Bytes(template) => highest(template.parts.iter().filter_map(|part| match part {
+                Part::Computed(expr) => Some(expr),
+                Part::Bytes(_) => None,
+            })),
+            Self::Call(_, values) => highest(values),
+            Self::Binary(left, _, right) => left.height.max(right.height),
+            Self::Slice(of, Slice::One(at)) => of.height.max(at.height),
+            Self::Slice(of, Slice::Range(from, to)) => {
+                let bounds = [from, to].into_iter().flatten().map(AsRef::as_ref);
+                of.height.max(highest(bounds))
+            }
+        }
+    }
+}
+
+fn highest<'a>(expressions: impl IntoIterator<Item = &'a Expr>) -> usize {
+    expressions
+        .into_iter()
+        .map(|expr| expr.height)
+        .max()
+        .unwrap_or(0)
 }
 
 fn operand(cursor: &mut Cursor<'_>, depth: usize) -> Result<Expr, ScriptError> {
@@ -82,10 +133,8 @@ fn operand(cursor: &mut Cursor<'_>, depth: usize) -> Result<Expr, ScriptError> {
     while cursor.peek() == Some('[') {
         cursor.next();
         let slice = slice(cursor, depth)?;
-        value = Expr {
-            place: value.place.clone(),
-            kind: ExprKind::Slice(Box::new(value), slice),
-        };
+        let place = value.place.clone();
+        value = Expr::new(place, ExprKind::Slice(Box::new(value), slice))?;
     }
     Ok(value)
 }
@@ -144,7 +193,7 @@ fn primary(cursor: &mut Cursor<'_>, depth: usize) -> Result<Expr, ScriptError> {
             ));
         }
     };
-    Ok(Expr { place, kind })
+    Expr::new(place, kind)
 }
 
 fn arguments(cursor: &mut Cursor<'_>, depth: usize) -> Result<Vec<Expr>, ScriptError> {

@@ -175,11 +175,8 @@ const FUNCTIONS: [Function; 24] = [
     },
 ];
 
-/// Calls the function `name`. `dek` is that of the secure channel that is open.
-pub(super) fn call(name: &str, values: &[Value], dek: Option<&Key>) -> Answer {
-    if name == "dek" {
-        return under_dek(values, dek);
-    }
+/// The function that is called `name` and takes so many values.
+fn find(name: &str, count: usize) -> Result<&'static Function, String> {
     let Some(function) = FUNCTIONS.iter().find(|function| function.name == name) else {
         let names: Vec<_> = FUNCTIONS.iter().map(|function| function.name).collect();
         return Err(format!(
@@ -187,14 +184,31 @@ pub(super) fn call(name: &str, values: &[Value], dek: Option<&Key>) -> Answer {
             names.join(", ")
         ));
     };
-    if values.len() != function.count {
+    if count != function.count {
         return Err(format!(
-            "{name}({}) takes {} values, not {}",
-            function.parameters,
-            function.count,
-            values.len()
+            "{name}({}) takes {} values, not {count}",
+            function.parameters, function.count
         ));
     }
+    Ok(function)
+}
+
+/// Whether a function can be called like this.
+pub(super) fn check(name: &str, count: usize) -> Result<(), String> {
+    match (name, count) {
+        ("dek", 1) => Ok(()),
+        ("dek", _) => Err(format!("dek(secret) takes 1 value, not {count}")),
+        _ => find(name, count).map(drop),
+    }
+}
+
+/// Calls the function `name`. `dek` is that of the secure channel that is open.
+pub(super) fn call(name: &str, values: &[Value], dek: Option<&Key>) -> Answer {
+    check(name, values.len())?;
+    if name == "dek" {
+        return under_dek(values, dek);
+    }
+    let function = find(name, values.len())?;
     (function.call)(values).map_err(|why| format!("{name}: {why}"))
 }
 
@@ -296,10 +310,7 @@ fn whole_blocks(encrypted: Option<Vec<u8>>) -> Answer {
 /// A secret as the card expects it inside of a command: under the DEK, zero IV.
 fn under_dek(values: &[Value], dek: Option<&Key>) -> Answer {
     let dek = dek.ok_or("dek(secret) needs a secure channel that is open")?;
-    match values {
-        [secret] => whole_blocks(cbc_encrypt(dek, [0; 16], &bytes(secret)?)),
-        _ => Err(format!("dek(secret) takes 1 value, not {}", values.len())),
-    }
+    whole_blocks(cbc_encrypt(dek, [0; 16], &bytes(&values[0])?))
 }
 
 fn scp03_kdf(values: &[Value]) -> Answer {

@@ -8,6 +8,7 @@
 //! [`Machine`] is without I/O: commands out, answers in, a verdict in the end.
 
 mod ast;
+mod check;
 pub mod compare;
 mod cursor;
 pub mod decode;

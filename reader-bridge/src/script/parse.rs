@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     ast::{Block, Case, Function, Kind, Repeat, Rounds, Row, Script, Statement},
+    check::check,
     cursor::{Cursor, logical_lines},
     expr,
     place::{Place, ScriptError, Source},
@@ -148,11 +149,13 @@ impl<'a> Builder<'a> {
         for case in &mut self.cases {
             case.preamble = Arc::clone(&preamble);
         }
-        Ok(Script {
+        let script = Script {
             path: self.path,
             cases: self.cases,
             functions: Arc::new(self.functions),
-        })
+        };
+        check(&script)?;
+        Ok(script)
     }
 
     /// A script without test cases is one.

@@ -402,6 +402,15 @@ fn mistakes_are_shown_with_a_caret_and_what_was_expected() {
         ("include b.apdu", 9, "cannot read"),
         ("x = 'AB", 8, "\"'\""),
         ("x = 12ab", 5, "'12ab'"),
+        ("x = cmac('00')", 5, "cmac(key, data) takes 2 values, not 1"),
+        ("80 40 {nothing()} 00", 8, "there are kdf, cmac"),
+        ("80 40 00 00 -> {dek()}", 17, "1 value, not 0"),
+        (
+            "def f(a) = a\nx = '{f(1, 2)}'",
+            7,
+            "f(a) takes 1 values, not 2",
+        ),
+        ("repeat a in\n{g(1)}\ndo\nend", 2, "no function is called"),
         ("sw = '9000'", 1, "the last answer's"),
         ("repeat 3 as elapsed", 13, "the last answer's"),
     ] {
@@ -422,12 +431,10 @@ fn mistakes_in_values_are_told_where_they_stand() {
         ("x = '00' - 1", "takes numbers"),
         ("x = '0011'[3]", "no bytes 3 to 4: the value has 2"),
         ("x = cmac('00', '')", "16 or 32 bytes"),
-        ("x = cmac('00')", "cmac(key, data) takes 2 values, not 1"),
-        ("x = nothing()", "there are kdf, cmac"),
         ("x = 9223372036854775807 + 1", "too large"),
         ("80 40 {256} 00", "u16(256)"),
         ("80 40 00", "at least 4 bytes"),
-        ("def f(a) = f(a)\nx = f(1)", "32 deep"),
+        ("def f(a) = f(a)\nx = f(1)", "16 deep"),
         (
             "def f(a) = g(a) | g(a)\ndef g(a) = f(a) | f(a)\nx = f(1)",
             "deep",
@@ -446,6 +453,27 @@ fn mistakes_in_values_are_told_where_they_stand() {
             run.failed().message
         );
     }
+}
+
+#[test]
+fn long_and_deep_expressions_are_refused_before_they_exhaust_the_stack() {
+    for text in [
+        "1+".repeat(200_000) + "1",
+        "(".repeat(200_000),
+        format!("x{}", "[0..]".repeat(200_000)),
+        "'{".repeat(200_000),
+    ] {
+        let message = wrong(&format!("y = {text}"));
+        let message = message.lines().next().unwrap();
+        assert!(
+            message.contains("levels") || message.contains("deep"),
+            "{}",
+            &message[message.len().saturating_sub(80)..]
+        );
+    }
+    // As deep as is allowed, in functions that call each other as deep as is allowed.
+    let sum = "1+".repeat(90);
+    run(&format!("def f(a) = {sum}f(a)\nx = f(1)"), &[]).failed();
 }
 
 #[test]
