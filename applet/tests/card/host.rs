@@ -107,6 +107,21 @@ impl Host {
         level: u8,
         i: u8,
     ) -> (Self, u16) {
+        let (mut session, apdu) = Self::begin(card, channel, version, keys, level, i);
+        let answered = status(card.transmit(&apdu));
+        session.level = level;
+        (session, answered)
+    }
+
+    /// A session whose EXTERNAL AUTHENTICATE, which is returned too, has still to be sent.
+    pub(crate) fn begin(
+        card: &mut Card,
+        channel: u8,
+        version: u8,
+        keys: &[&[u8]; 3],
+        level: u8,
+        i: u8,
+    ) -> (Self, Vec<u8>) {
         let size = if i & 1 == 0 { 8 } else { 16 };
         let (host, greeting) = greet(card, channel, version, size);
         assert_eq!(greeting[11..13], [0x03, i]);
@@ -131,9 +146,7 @@ impl Host {
         );
         let proof = derive(&session.mac, 1, &context, size);
         let apdu = session.sign(0x82, level, 0, &proof, false);
-        let answered = status(card.transmit(&apdu));
-        session.level = level;
-        (session, answered)
+        (session, apdu)
     }
 
     /// A signed command without Le.

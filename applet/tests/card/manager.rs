@@ -56,6 +56,11 @@ impl Blank {
         [&self.keys[0], &self.keys[1], &self.keys[2]]
     }
 
+    /// INITIALIZE UPDATE is answered; the EXTERNAL AUTHENTICATE that follows.
+    pub(crate) fn begin(&self, card: &mut Card) -> Vec<u8> {
+        Host::begin(card, 0, VERSION, &self.keys(), 0x01, self.i).1
+    }
+
     #[track_caller]
     pub(crate) fn open(&self, card: &mut Card, level: u8) -> Host {
         let (host, answered) = Host::open(card, 0, VERSION, &self.keys(), level, self.i);

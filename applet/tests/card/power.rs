@@ -32,6 +32,8 @@ struct Case {
     rand: Option<(UidRand, bool)>,
     /// Whether the card has an identity before and after, so that it can be polled with.
     polls: bool,
+    /// What an untorn card answers.
+    answer: StatusWord,
 }
 
 /// The card on these bytes: powered, SecApp selected, randomness repeatable.
@@ -64,7 +66,11 @@ fn view(card: &mut Card) -> Vec<Vec<u8>> {
         "80CA005A00",
     ];
     let reads = reads.map(str::to_owned).into_iter().chain(keys);
-    reads.map(|apdu| transmit(card, &apdu)).collect()
+    let mut seen: Vec<_> = reads.map(|apdu| transmit(card, &apdu)).collect();
+    // Failed authentications show in how long the next session's beginning has to wait.
+    transmit(card, "8050000008001122334455667700");
+    seen.push(card.take_delay().as_millis().to_be_bytes().to_vec());
+    seen
 }
 
 fn view_of(bytes: &[u8]) -> Vec<Vec<u8>> {
@@ -99,6 +105,7 @@ fn response(name: &'static str, resends: u32, msg: &[u8], recovery: bool) -> Cas
         server,
         rand: Some((rand, recovery)),
         polls: true,
+        answer: StatusWord::OK,
     }
 }
 
@@ -129,6 +136,37 @@ fn protected(
         server: Server::of(&subscription(3)),
         rand: None,
         polls: false,
+        answer: StatusWord::OK,
+    }
+}
+
+/// An EXTERNAL AUTHENTICATE by a host that knows the keys or by one that guesses, after so many guesses.
+fn authentication(name: &'static str, guesses: u32, right: bool) -> Case {
+    let blank = Blank::new(0x70, 16);
+    let command = move |blank: &Blank, card: &mut Card, right: bool| {
+        transmit(card, MANAGER);
+        let mut command = blank.begin(card);
+        command[5] ^= u8::from(!right);
+        command
+    };
+    let mut card = blank.card();
+    for _ in 0..guesses {
+        let guess = command(&blank, &mut card, false);
+        assert_eq!(status(card.transmit(&guess)), 0x6300);
+    }
+    drop(card);
+    Case {
+        name,
+        memory: blank.memory.bytes(),
+        prepare: Box::new(move |card| command(&blank, card, right)),
+        server: Server::of(&subscription(3)),
+        rand: None,
+        polls: false,
+        answer: if right {
+            StatusWord::OK
+        } else {
+            StatusWord(0x6300)
+        },
     }
 }
 
@@ -138,6 +176,8 @@ const SECAPP: &str = "00A4040008F04754534150500100";
 /// Every command of the card manager, and SecApp's personalisation.
 fn managed() -> Vec<Case> {
     vec![
+        authentication("a guess at EXTERNAL AUTHENTICATE", 3, false),
+        authentication("EXTERNAL AUTHENTICATE after guesses", 4, true),
         protected("INITIALIZE UPDATE", MANAGER, |_| {
             hex("8050300008001122334455667700")
         }),
@@ -237,7 +277,7 @@ fn sweep(case: &Case) -> Tally {
         before = view_of(&whole.bytes());
         steps.forget();
     });
-    assert_eq!(status(&answer), StatusWord::OK.0, "{}", case.name);
+    assert_eq!(status(&answer), case.answer.0, "{}", case.name);
     let after = view_of(&whole.bytes());
     assert_ne!(before, after, "{} changes nothing", case.name);
 
