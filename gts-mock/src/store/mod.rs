@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 pub(crate) mod faulty;
+mod files;
 mod record;
 mod seal;
 mod sqlite;

@@ -8,6 +8,7 @@ use protocol::{
 use zeroize::Zeroizing;
 
 use super::{ChainRecord, IdentityRecord, MessageRecord, MessageState, SubId};
+use crate::engine::walk::Epoch;
 
 const VERSION: u8 = 1;
 const IDENTITY: u8 = b'I';
@@ -174,6 +175,36 @@ impl MessageRecord {
             expires_at,
             state,
             changed_at,
+        })
+    }
+}
+
+impl Epoch {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![1, self.promotions, self.recoveries];
+        bytes.extend_from_slice(&self.queue_from.to_be_bytes());
+        bytes.extend_from_slice(&self.restored_ids.to_be_bytes());
+        for generation in self.past.iter().chain([&self.generation]) {
+            bytes.extend_from_slice(&generation.to_be_bytes());
+        }
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&[1, promotions, recoveries], rest) = bytes.split_first_chunk()? else {
+            return None;
+        };
+        let (queue_from, rest) = rest.split_first_chunk()?;
+        let (restored_ids, rest) = rest.split_first_chunk()?;
+        let (generations, rest) = rest.as_chunks();
+        let (generation, past) = generations.split_last().filter(|_| rest.is_empty())?;
+        Some(Self {
+            generation: u32::from_be_bytes(*generation),
+            past: past.iter().map(|past| u32::from_be_bytes(*past)).collect(),
+            promotions,
+            recoveries,
+            queue_from: u64::from_be_bytes(*queue_from),
+            restored_ids: u32::from_be_bytes(*restored_ids),
         })
     }
 }

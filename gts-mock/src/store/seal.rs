@@ -68,7 +68,7 @@ impl StoreKey {
             .map_err(failed)?;
         file.write_all(text.as_bytes()).map_err(failed)?;
         file.sync_all().map_err(failed)?;
-        super::sqlite::sync_parent(path)?;
+        super::files::sync_parent(path)?;
         let refuse = || StoreError::KeyFile {
             path: path.into(),
             reason: "not an AES-256 key".into(),

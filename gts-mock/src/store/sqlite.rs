@@ -7,8 +7,7 @@
 
 use std::{
     collections::HashMap,
-    fs::{DirBuilder, File, TryLockError},
-    os::unix::fs::DirBuilderExt,
+    fs::File,
     path::{Path, PathBuf},
 };
 
@@ -19,6 +18,7 @@ use zeroize::Zeroizing;
 use super::{
     ChainRecord, Change, IdentityRecord, Loaded, MessageRecord, Store, StoreError, StoreKey, SubId,
     Sync,
+    files::{LogSync, boot_id, lock, make_directory, sync_parent},
 };
 use crate::engine::walk::{Epoch, Loss};
 
@@ -146,7 +146,7 @@ impl SqliteStore {
             Opened::Restored => epoch = epoch.after(Loss::Restore, options.posix),
             Opened::New | Opened::Whole => {}
         }
-        let sealed_epoch = self.sealed(&encode_epoch(&epoch))?;
+        let sealed_epoch = self.sealed(&epoch.encode())?;
         let sealed_boot = self.sealed(boot.as_bytes())?;
         let sealed_count = self.sealed(&0i64.to_be_bytes())?;
         let transaction = self.connection.transaction()?;
@@ -209,7 +209,7 @@ impl SqliteStore {
     }
 
     fn epoch(&mut self) -> Result<Epoch, StoreError> {
-        decode_epoch(&self.meta(EPOCH)?).ok_or_else(|| damaged(EPOCH))
+        Epoch::decode(&self.meta(EPOCH)?).ok_or_else(|| damaged(EPOCH))
     }
 
     fn meta(&mut self, name: &str) -> Result<Zeroizing<Vec<u8>>, StoreError> {
@@ -305,11 +305,7 @@ impl SqliteStore {
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        LogSync {
-            log: self.log.clone(),
-            file: None,
-        }
-        .sync()
+        LogSync::new(self.log.clone()).sync()
     }
 }
 
@@ -336,10 +332,7 @@ impl Store for SqliteStore {
     }
 
     fn syncer(&self) -> Result<Box<dyn Sync>, StoreError> {
-        Ok(Box::new(LogSync {
-            log: self.log.clone(),
-            file: None,
-        }))
+        Ok(Box::new(LogSync::new(self.log.clone())))
     }
 
     fn messages(&mut self, subscription: SubId) -> Result<Vec<MessageRecord>, StoreError> {
@@ -400,59 +393,6 @@ fn put_meta(transaction: &Transaction<'_>, name: &str, sealed: &[u8]) -> Result<
     Ok(())
 }
 
-/// Flushes the write-ahead log. SQLite keeps its locks on other files, so this handle disturbs none.
-struct LogSync {
-    log: PathBuf,
-    file: Option<File>,
-}
-
-impl Sync for LogSync {
-    fn sync(&mut self) -> Result<(), StoreError> {
-        let failed = |source| StoreError::File {
-            path: self.log.clone(),
-            source,
-        };
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => File::open(&self.log).map_err(failed)?,
-        };
-        file.sync_data().map_err(failed)?;
-        self.file = Some(file);
-        Ok(())
-    }
-}
-
-fn make_directory(directory: &Path) -> Result<(), StoreError> {
-    let failed = |source| StoreError::File {
-        path: directory.into(),
-        source,
-    };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .map_err(failed)
-}
-
-fn lock(directory: &Path) -> Result<File, StoreError> {
-    let path = directory.join("lock");
-    let failed = |source| StoreError::File {
-        path: path.clone(),
-        source,
-    };
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(directory.into())),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
-    }
-}
-
 fn connect(database: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open(database)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -464,56 +404,6 @@ fn connect(database: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Makes a new file's name survive a power cut.
-pub(super) fn sync_parent(path: &Path) -> Result<(), StoreError> {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or_else(|| Path::new("."));
-    let failed = |source| StoreError::File {
-        path: parent.into(),
-        source,
-    };
-    File::open(parent)
-        .and_then(|directory| directory.sync_all())
-        .map_err(failed)
-}
-
 fn damaged(what: &str) -> StoreError {
     StoreError::Damaged { what: what.into() }
-}
-
-/// Changes with every start of the machine.
-fn boot_id() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    // Without it every start after a kill counts as one after a power cut, which is safe.
-    id.unwrap_or_else(|_| format!("process {}", std::process::id()))
-}
-
-fn encode_epoch(epoch: &Epoch) -> Vec<u8> {
-    let mut bytes = vec![1, epoch.promotions, epoch.recoveries];
-    bytes.extend_from_slice(&epoch.queue_from.to_be_bytes());
-    bytes.extend_from_slice(&epoch.restored_ids.to_be_bytes());
-    for generation in epoch.past.iter().chain([&epoch.generation]) {
-        bytes.extend_from_slice(&generation.to_be_bytes());
-    }
-    bytes
-}
-
-fn decode_epoch(bytes: &[u8]) -> Option<Epoch> {
-    let (&[1, promotions, recoveries], rest) = bytes.split_first_chunk()? else {
-        return None;
-    };
-    let (queue_from, rest) = rest.split_first_chunk()?;
-    let (restored_ids, rest) = rest.split_first_chunk()?;
-    let (generations, rest) = rest.as_chunks();
-    let (generation, past) = generations.split_last().filter(|_| rest.is_empty())?;
-    Some(Epoch {
-        generation: u32::from_be_bytes(*generation),
-        past: past.iter().map(|past| u32::from_be_bytes(*past)).collect(),
-        promotions,
-        recoveries,
-        queue_from: u64::from_be_bytes(*queue_from),
-        restored_ids: u32::from_be_bytes(*restored_ids),
-    })
 }

@@ -1,0 +1,93 @@
+//! The files of a store beside its records: the directory, the lock, the log that is synced, and how
+//! to tell one start of the machine from another.
+
+use std::{
+    fs::{DirBuilder, File, TryLockError},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use super::{StoreError, Sync};
+
+/// Makes the directory, for its owner alone, if there is none.
+pub(super) fn make_directory(directory: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::File {
+        path: directory.into(),
+        source,
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(failed)
+}
+
+/// Keeps other servers out as long as the file is open, so until the process ends.
+pub(super) fn lock(directory: &Path) -> Result<File, StoreError> {
+    let path = directory.join("lock");
+    let failed = |source| StoreError::File {
+        path: path.clone(),
+        source,
+    };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(directory.into())),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// Makes a new file's name survive a power cut.
+pub(super) fn sync_parent(path: &Path) -> Result<(), StoreError> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or_else(|| Path::new("."));
+    let failed = |source| StoreError::File {
+        path: parent.into(),
+        source,
+    };
+    File::open(parent)
+        .and_then(|directory| directory.sync_all())
+        .map_err(failed)
+}
+
+/// Changes with every start of the machine.
+pub(super) fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    // Without it every start after a kill counts as one after a power cut, which is safe.
+    id.unwrap_or_else(|_| format!("process {}", std::process::id()))
+}
+
+/// Flushes the write-ahead log. SQLite keeps its locks on other files, so this handle disturbs none.
+pub(super) struct LogSync {
+    log: PathBuf,
+    file: Option<File>,
+}
+
+impl LogSync {
+    pub(super) fn new(log: PathBuf) -> Self {
+        Self { log, file: None }
+    }
+}
+
+impl Sync for LogSync {
+    fn sync(&mut self) -> Result<(), StoreError> {
+        let failed = |source| StoreError::File {
+            path: self.log.clone(),
+            source,
+        };
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => File::open(&self.log).map_err(failed)?,
+        };
+        file.sync_data().map_err(failed)?;
+        self.file = Some(file);
+        Ok(())
+    }
+}
