@@ -185,6 +185,14 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
+impl Drop for Image {
+    fn drop(&mut self) {
+        // Closing alone is not enough: a process that is just being started holds a copy of the descriptor, and
+        // with it the lock, until it has begun its own program (flock(2)).
+        let _ = self.file.unlock();
+    }
+}
+
 impl Device for Image {
     fn size(&mut self) -> io::Result<u64> {
         self.file.metadata().map(|data| data.len())

@@ -22,8 +22,19 @@ pub(super) fn make_directory(directory: &Path) -> Result<(), StoreError> {
         .map_err(failed)
 }
 
-/// Keeps other servers out as long as the file is open, so until the process ends.
-pub(super) fn lock(directory: &Path) -> Result<File, StoreError> {
+/// Keeps other servers out of a directory for as long as it lives, or until the process ends.
+pub(super) struct StoreLock(File);
+
+impl Drop for StoreLock {
+    fn drop(&mut self) {
+        // Closing alone is not enough: a process that is just being started holds a copy of the descriptor, and
+        // with it the lock, until it has begun its own program (flock(2)).
+        let _ = self.0.unlock();
+    }
+}
+
+/// Locks the directory, or tells that another server has it.
+pub(super) fn lock(directory: &Path) -> Result<StoreLock, StoreError> {
     let path = directory.join("lock");
     let failed = |source| StoreError::File {
         path: path.clone(),
@@ -36,7 +47,7 @@ pub(super) fn lock(directory: &Path) -> Result<File, StoreError> {
         .open(&path)
         .map_err(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(StoreLock(file)),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse(directory.into())),
         Err(TryLockError::Error(source)) => Err(failed(source)),
     }

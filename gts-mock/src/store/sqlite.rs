@@ -7,7 +7,6 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
     path::{Path, PathBuf},
 };
 
@@ -18,7 +17,7 @@ use zeroize::Zeroizing;
 use super::{
     ChainRecord, Change, IdentityRecord, Loaded, MessageRecord, Store, StoreError, StoreKey, SubId,
     Sync,
-    files::{LogSync, boot_id, lock, make_directory, sync_parent},
+    files::{LogSync, StoreLock, boot_id, lock, make_directory, sync_parent},
 };
 use crate::engine::walk::{Epoch, Loss};
 
@@ -48,7 +47,7 @@ pub struct SqliteStore {
     key: StoreKey,
     log: PathBuf,
     /// Held as long as the store is open; the lock ends with the process.
-    _lock: File,
+    _lock: StoreLock,
 }
 
 /// What opening a store brought to light.

@@ -76,7 +76,7 @@ pub struct Store {
 pub struct CardFile {
     directory: PathBuf,
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// What a file held.
@@ -133,8 +133,16 @@ impl Store {
         Ok(CardFile {
             directory: self.directory.clone(),
             path: self.directory.join(format!("{name}.json")),
-            _lock: lock,
+            lock,
         })
+    }
+}
+
+impl Drop for CardFile {
+    fn drop(&mut self) {
+        // Closing alone is not enough: a process that is just being started holds a copy of the descriptor, and
+        // with it the lock, until it has begun its own program (flock(2)).
+        let _ = self.lock.unlock();
     }
 }
 
