@@ -148,7 +148,7 @@ impl<'a> Drive<'a> {
         let enough = self
             .plan
             .exchanges
-            .is_some_and(|enough| self.report.accepted >= enough);
+            .is_some_and(|enough| self.report.counts.accepted >= enough);
         let over = self
             .plan
             .duration
@@ -170,7 +170,7 @@ impl<'a> Drive<'a> {
         });
         while self.begun < due {
             let Some(slot) = self.free.pop() else {
-                self.report.no_socket += u64::from(self.plan.rate.is_some());
+                self.report.counts.no_socket += u64::from(self.plan.rate.is_some());
                 return;
             };
             self.begun += 1;
@@ -190,16 +190,16 @@ impl<'a> Drive<'a> {
         slot.round += 1;
         self.deadlines
             .push_back((now + self.plan.timeout, number, slot.round));
-        self.report.polls += 1;
+        self.report.counts.polls += 1;
         let poll = self.devices[device].poll();
         if hits(&mut self.dice, self.plan.faults.lose_up) {
-            self.report.lost_up += 1;
+            self.report.counts.lost_up += 1;
             return;
         }
         let copies = 1 + usize::from(hits(&mut self.dice, self.plan.faults.duplicate));
         for _ in 0..copies {
             if slot.socket.send(poll.as_bytes()).is_err() {
-                self.report.send_errors += 1;
+                self.report.counts.send_errors += 1;
             }
         }
     }
@@ -213,12 +213,12 @@ impl<'a> Drive<'a> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => {
                     // ICMP: nobody listens there. The timeout repeats the poll.
-                    self.report.send_errors += 1;
+                    self.report.counts.send_errors += 1;
                     return;
                 }
             };
             if hits(&mut self.dice, self.plan.faults.lose_down) {
-                self.report.lost_down += 1;
+                self.report.counts.lost_down += 1;
             } else {
                 self.answered(number, &room[..len]);
             }
@@ -228,23 +228,23 @@ impl<'a> Drive<'a> {
     fn answered(&mut self, number: usize, datagram: &[u8]) {
         let slot = &mut self.slots[number];
         let Some(device) = slot.device else {
-            self.report.foreign += 1;
+            self.report.counts.foreign += 1;
             return;
         };
         let polls = u16::try_from(slot.polls).unwrap_or(u16::MAX);
         match self.devices[device].judge(datagram) {
-            Judged::Foreign => self.report.foreign += 1,
-            Judged::ImpossibleSent => self.report.impossible_sent += 1,
+            Judged::Foreign => self.report.counts.foreign += 1,
+            Judged::ImpossibleSent => self.report.counts.impossible_sent += 1,
             Judged::Accepted {
                 sent,
                 message,
                 recovered,
             } => {
-                self.report.accepted += 1;
-                self.report.messages += u64::from(message.is_some());
-                self.report.recovered += u64::from(recovered);
-                self.report.resends += u64::from(polls.saturating_sub(1));
-                self.report.answers_lost += u64::from(sent.saturating_sub(1));
+                self.report.counts.accepted += 1;
+                self.report.counts.messages += u64::from(message.is_some());
+                self.report.counts.recovered += u64::from(recovered);
+                self.report.counts.resends += u64::from(polls.saturating_sub(1));
+                self.report.counts.answers_lost += u64::from(sent.saturating_sub(1));
                 self.report.latency(slot.began.elapsed());
                 slot.device = None;
                 slot.round += 1;
@@ -265,10 +265,10 @@ impl<'a> Drive<'a> {
             let (Some(device), true) = (slot.device, slot.round == round) else {
                 continue;
             };
-            self.report.timeouts += 1;
+            self.report.counts.timeouts += 1;
             self.devices[device].raise();
             if slot.polls >= self.plan.attempts {
-                self.report.given_up += 1;
+                self.report.counts.given_up += 1;
                 slot.device = None;
                 self.free.push(number);
             } else {

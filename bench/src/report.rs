@@ -5,9 +5,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// Counts and latencies.
-#[derive(Debug)]
-pub struct Report {
+/// What was counted.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Counts {
     /// Polls made, resends included.
     pub polls: u64,
     /// Responses accepted, each verified as a card verifies it.
@@ -36,33 +36,27 @@ pub struct Report {
     pub send_errors: u64,
     /// Times that an exchange was due and no socket was free.
     pub no_socket: u64,
+}
+
+/// Counts and latencies.
+#[derive(Debug)]
+pub struct Report {
+    /// What was counted.
+    pub counts: Counts,
     /// How long it has taken.
     pub elapsed: Duration,
     /// From the first poll of an exchange to its accepted answer, in microseconds.
     latencies: Histogram<u64>,
 }
 
-/// A report for programs.
+/// A report for programs: the counts, and what follows from them.
 #[derive(Debug, Serialize)]
-#[expect(missing_docs, reason = "the fields are those of the report")]
 pub struct Summary {
-    pub polls: u64,
-    pub accepted: u64,
-    pub messages: u64,
-    pub recovered: u64,
-    pub resends: u64,
-    pub answers_lost: u64,
-    pub timeouts: u64,
-    pub given_up: u64,
-    pub foreign: u64,
-    pub impossible_sent: u64,
-    pub lost_up: u64,
-    pub lost_down: u64,
-    pub send_errors: u64,
-    pub no_socket: u64,
-    pub seconds: f64,
-    pub per_second: f64,
-    pub latency_us: Latency,
+    #[serde(flatten)]
+    counts: Counts,
+    seconds: f64,
+    per_second: f64,
+    latency_us: Latency,
 }
 
 /// Latencies in microseconds.
@@ -81,20 +75,7 @@ impl Default for Report {
         // Two digits, a microsecond to an hour; the arguments are a constant that the tests make.
         let latencies = Histogram::new_with_bounds(1, 3_600_000_000, 2);
         Self {
-            polls: 0,
-            accepted: 0,
-            messages: 0,
-            recovered: 0,
-            resends: 0,
-            answers_lost: 0,
-            timeouts: 0,
-            given_up: 0,
-            foreign: 0,
-            impossible_sent: 0,
-            lost_up: 0,
-            lost_down: 0,
-            send_errors: 0,
-            no_socket: 0,
+            counts: Counts::default(),
             elapsed: Duration::ZERO,
             latencies: latencies.unwrap_or_else(|_| unreachable!()),
         }
@@ -110,7 +91,7 @@ impl Report {
 
     /// Exchanges per second.
     pub fn per_second(&self) -> f64 {
-        let accepted = u32::try_from(self.accepted).unwrap_or(u32::MAX);
+        let accepted = u32::try_from(self.counts.accepted).unwrap_or(u32::MAX);
         f64::from(accepted) / self.elapsed.as_secs_f64().max(0.001)
     }
 
@@ -118,20 +99,7 @@ impl Report {
     pub fn summary(&self) -> Summary {
         let at = |quantile| self.latencies.value_at_quantile(quantile);
         Summary {
-            polls: self.polls,
-            accepted: self.accepted,
-            messages: self.messages,
-            recovered: self.recovered,
-            resends: self.resends,
-            answers_lost: self.answers_lost,
-            timeouts: self.timeouts,
-            given_up: self.given_up,
-            foreign: self.foreign,
-            impossible_sent: self.impossible_sent,
-            lost_up: self.lost_up,
-            lost_down: self.lost_down,
-            send_errors: self.send_errors,
-            no_socket: self.no_socket,
+            counts: self.counts.clone(),
             seconds: self.elapsed.as_secs_f64(),
             per_second: self.per_second(),
             latency_us: Latency {
@@ -149,20 +117,20 @@ impl Report {
         let summary = self.summary();
         let latency = &summary.latency_us;
         let counts = [
-            ("polls", self.polls),
-            ("answers accepted", self.accepted),
-            ("messages executed", self.messages),
-            ("recovered", self.recovered),
-            ("polls repeated", self.resends),
-            ("answers lost", self.answers_lost),
-            ("timeouts", self.timeouts),
-            ("given up", self.given_up),
-            ("foreign answers", self.foreign),
-            ("impossible Sent", self.impossible_sent),
-            ("lost up by plan", self.lost_up),
-            ("lost down by plan", self.lost_down),
-            ("socket errors", self.send_errors),
-            ("no socket free", self.no_socket),
+            ("polls", self.counts.polls),
+            ("answers accepted", self.counts.accepted),
+            ("messages executed", self.counts.messages),
+            ("recovered", self.counts.recovered),
+            ("polls repeated", self.counts.resends),
+            ("answers lost", self.counts.answers_lost),
+            ("timeouts", self.counts.timeouts),
+            ("given up", self.counts.given_up),
+            ("foreign answers", self.counts.foreign),
+            ("impossible Sent", self.counts.impossible_sent),
+            ("lost up by plan", self.counts.lost_up),
+            ("lost down by plan", self.counts.lost_down),
+            ("socket errors", self.counts.send_errors),
+            ("no socket free", self.counts.no_socket),
         ];
         let shown = counts.iter().filter(|(_, count)| *count > 0);
         let rows: Vec<String> = shown

@@ -6,7 +6,7 @@ use std::{fmt::Write, sync::atomic::AtomicBool, time::Duration};
 use bench::{
     device::{Device, Fleet},
     drive::{Drive, Faults, Plan},
-    report::Report,
+    report::Counts,
 };
 use gts_mock::{Server, import::import};
 use protocol::{identity::Mode, msg::Object};
@@ -45,7 +45,7 @@ impl World {
         }
     }
 
-    fn drive(&mut self, exchanges: u64, faults: Faults) -> Report {
+    fn drive(&mut self, exchanges: u64, faults: Faults) -> Counts {
         let plan = Plan {
             server: self.server.local_addr(),
             in_flight: 50,
@@ -59,7 +59,7 @@ impl World {
         };
         let mut drive = Drive::new(plan, &mut self.devices).unwrap();
         drive.run(&AtomicBool::new(false), |_| {}).unwrap();
-        std::mem::take(&mut drive.report)
+        drive.report.counts.clone()
     }
 }
 
@@ -88,7 +88,7 @@ fn every_device_stays_in_step_over_a_bad_link_and_executes_each_message_once() {
         assert_eq!((lossy.impossible_sent, calm.impossible_sent), (0, 0));
         let counters = world.server.core().engine().counters.clone();
         assert_eq!(counters.delivered, MESSAGES);
-        assert!(counters.answers_lost > 0 && counters.polls_lost > 0);
+        assert!(counters.quality.answers_lost > 0 && counters.quality.polls_lost > 0);
         world.server.stop().unwrap();
     }
 }

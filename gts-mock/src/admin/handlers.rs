@@ -59,8 +59,8 @@ async fn status(State(core): Shared) -> Json<Status> {
         promotions: counters.promotions,
         delivered: counters.delivered,
         recoveries: counters.recoveries,
-        polls_lost: counters.polls_lost,
-        answers_lost: counters.answers_lost,
+        polls_lost: counters.quality.polls_lost,
+        answers_lost: counters.quality.answers_lost,
         dropped: drops.map(|(name, n)| count((name.into(), n))).collect(),
         misses: misses
             .map(|(prefix, n)| count((prefix.to_string(), n)))

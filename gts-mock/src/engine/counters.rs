@@ -2,6 +2,8 @@
 
 use protocol::poll::{NotAPoll, PollRefused};
 
+use super::subscription::Quality;
+
 /// Why a datagram gets no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Dropped {
@@ -39,10 +41,8 @@ pub struct Counters {
     pub delivered: u64,
     /// Subscriptions that came back by a recovery identity.
     pub recoveries: u64,
-    /// Polls lost on the way up, as Resend_Counter and Sent tell.
-    pub polls_lost: u64,
-    /// Answers lost on the way down, as Sent tells.
-    pub answers_lost: u64,
+    /// Loss up and down, over all subscriptions.
+    pub quality: Quality,
     dropped: [u64; Dropped::NAMES.len()],
 }
 

@@ -132,7 +132,7 @@ impl Engine {
             Place::Child { .. } => {
                 subscription.generation = generation;
                 subscription.quality.add(before);
-                self.note_quality(before);
+                self.counters.quality.add(before);
             }
             Place::RecoveryChild { ahead } => {
                 raise_e(subscription, ahead);
@@ -148,13 +148,6 @@ impl Engine {
             }
             Place::Current | Place::Recovery { .. } => {}
         }
-    }
-
-    fn note_quality(&mut self, pair: Pair) {
-        let mut quality = super::subscription::Quality::default();
-        quality.add(pair);
-        self.counters.polls_lost += quality.polls_lost;
-        self.counters.answers_lost += quality.answers_lost;
     }
 }
 

@@ -184,7 +184,7 @@ fn run(options: &Run) -> std::io::Result<ExitCode> {
         if watched {
             eprint!(
                 "\r{:>12} exchanges, {:>8.0} per second ",
-                report.accepted,
+                report.counts.accepted,
                 report.per_second()
             );
         }
@@ -201,7 +201,7 @@ fn run(options: &Run) -> std::io::Result<ExitCode> {
 }
 
 fn verdict(report: &Report) -> ExitCode {
-    let right = report.accepted > 0 && report.impossible_sent == 0;
+    let right = report.counts.accepted > 0 && report.counts.impossible_sent == 0;
     ExitCode::from(u8::from(!right))
 }
 
