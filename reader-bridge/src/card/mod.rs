@@ -6,6 +6,7 @@
 //! A port never repeats a command on its own: after a broken transmission the card may already have
 //! executed it. Whoever asked reconnects, reads what the card did, and decides.
 
+mod between;
 pub mod exchange;
 pub mod image;
 mod open;
@@ -16,6 +17,7 @@ mod wait;
 
 use std::{fmt, io};
 
+pub use between::{Between, Interposed};
 pub use open::{OpenError, Options, open};
 pub use spec::{CardSpec, CardSpecError};
 pub use wait::Wait;

@@ -131,7 +131,7 @@ impl Shell {
             image_key: None,
             command_timeout: script::COMMAND_LIMIT,
         };
-        let port = Tap::new(
+        let port = Tap::listened(
             card::open(&self.card, options)?,
             Box::new(move |passed| log.push(passed)),
         );

@@ -152,7 +152,7 @@ impl Diff {
     fn side(&self, spec: &CardSpec, seed: u64) -> Result<Side, Failure> {
         let log = Log::default();
         let listener = log.clone();
-        let port = Tap::new(open(spec)?, Box::new(move |passed| listener.push(passed)));
+        let port = Tap::listened(open(spec)?, Box::new(move |passed| listener.push(passed)));
         let plan = Plan {
             setting: Setting {
                 variables: self.given.variables()?,

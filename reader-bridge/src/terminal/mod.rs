@@ -127,7 +127,7 @@ impl<'a> Terminal<'a> {
             .as_ref()
             .map(|trace| trace.of_card(label.clone()));
         let port = match trace.clone() {
-            Some(trace) => Box::new(TracedPort::new(port, trace)),
+            Some(trace) => Box::new(TracedPort::traced(port, trace)),
             None => port,
         };
         Ok(Self {
