@@ -1,9 +1,10 @@
 //! `--trace FILE.pcapng`: what passes between card, terminal and server, for Wireshark.
 //!
-//! Owns the file: commands and answers as GSMTAP (SIM), datagrams as they were, each with a comment that
-//! names the card and the exchange. Refuses to know what they mean. Holds no key: what the card and the
+//! Owns the file: commands and answers as GSMTAP (SIM), datagrams as they were, HTTP as it was before TLS, each
+//! with a comment that names the card and the exchange. Refuses to know what they mean. Holds no key: what the card and the
 //! server say to each other stays encrypted in it. The form is pcapng (draft-ietf-opsawg-pcapng).
 
+mod http;
 mod packet;
 mod port;
 
@@ -32,6 +33,7 @@ use pcap_file::{
     },
 };
 
+pub use http::HttpMessage;
 pub use port::TracedPort;
 
 /// One file for all cards of a process.
@@ -46,12 +48,18 @@ struct Inner {
     failed: bool,
 }
 
-/// The two interfaces of the file, by their numbers.
+/// The interfaces of the file, by their numbers.
 #[derive(Clone, Copy)]
 enum Interface {
     Card = 0,
     Network = 1,
+    Http = 2,
 }
+
+/// Of longer packets only the beginning is kept: Wireshark takes none above this (`WTAP_MAX_PACKET_SIZE_STANDARD`).
+const LONGEST_PACKET: usize = 262_144;
+/// A packet with its header and comment, in bytes.
+const LONGEST_BLOCK: usize = LONGEST_PACKET + 8192;
 
 /// `if_tsresol`: nanoseconds. `pcap-file` 2.0 counts in them whatever this option says.
 const NANOSECONDS: u8 = 9;
@@ -65,12 +73,23 @@ impl Trace {
             .truncate(true)
             .mode(0o600)
             .open(path)?;
-        let mut writer = PcapNgWriter::new(BufWriter::new(file)).map_err(io_error)?;
-        for (name, description) in [
-            ("card", "commands and answers of cards, GSMTAP (SIM)"),
-            ("network", "polls and responses"),
+        // A block leaves in one piece: whenever the process is killed, the file ends with a whole one.
+        let out = BufWriter::with_capacity(LONGEST_BLOCK, file);
+        let mut writer = PcapNgWriter::new(out).map_err(io_error)?;
+        for (name, link, description) in [
+            (
+                "card",
+                DataLink::RAW,
+                "commands and answers of cards, GSMTAP (SIM)",
+            ),
+            ("network", DataLink::RAW, "polls and responses"),
+            (
+                "http",
+                DataLink::Unknown(http::EXPORTED_PDU),
+                "calls of the OTA server, before TLS",
+            ),
         ] {
-            let interface = interface(name, description).into_block();
+            let interface = interface(name, link, description).into_block();
             writer.write_block(&interface).map_err(io_error)?;
         }
         writer.get_mut().flush()?;
@@ -116,7 +135,7 @@ impl Inner {
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default(),
             original_len: u32::try_from(packet.len()).unwrap_or(u32::MAX),
-            data: Cow::Borrowed(packet),
+            data: Cow::Borrowed(&packet[..packet.len().min(LONGEST_PACKET)]),
             options: vec![EnhancedPacketOption::Comment(Cow::Borrowed(comment))],
         };
         self.writer
@@ -127,10 +146,14 @@ impl Inner {
     }
 }
 
-fn interface(name: &'static str, description: &'static str) -> InterfaceDescriptionBlock<'static> {
+/// `DataLink::RAW` is IPv4 and IPv6 without a link layer.
+fn interface(
+    name: &'static str,
+    link: DataLink,
+    description: &'static str,
+) -> InterfaceDescriptionBlock<'static> {
     InterfaceDescriptionBlock {
-        // IPv4 and IPv6 packets without a link layer.
-        linktype: DataLink::RAW,
+        linktype: link,
         snaplen: 0,
         options: vec![
             InterfaceDescriptionOption::IfName(name.into()),
@@ -179,6 +202,14 @@ impl CardTrace {
         self.trace
             .lock()
             .write(Interface::Network, &packet, &comment);
+    }
+
+    /// An HTTP message that passes between the terminal and an OTA server, whole, as it is before TLS. Told
+    /// when it was sent or has come, so that the time between the two is right.
+    pub fn http(&self, from: SocketAddr, to: SocketAddr, message: HttpMessage<'_>) {
+        let packet = http::exported(from, to, message);
+        let comment = self.comment();
+        self.trace.lock().write(Interface::Http, &packet, &comment);
     }
 
     /// Why the file could not be written any more; told once.

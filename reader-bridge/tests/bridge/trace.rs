@@ -3,7 +3,7 @@
 use std::{fs::File, io::Read, net::SocketAddr, path::Path, process::Command, sync::Arc, thread};
 
 use protocol::msg::Object;
-use reader_bridge::trace::Trace;
+use reader_bridge::trace::{CardTrace, HttpMessage, Trace};
 
 use crate::run::Place;
 
@@ -115,6 +115,76 @@ fn tshark_decodes_ipv6_and_commands_without_an_answer() {
     assert_eq!(
         packets[2][3],
         "test, exchange 7, no answer: the card is gone"
+    );
+}
+
+/// A call of an OTA server and its answer, by way of the address's family that `server` has.
+fn call(trace: &CardTrace, server: &str, body: &[u8]) {
+    let server: SocketAddr = server.parse().unwrap();
+    let here = SocketAddr::new(server.ip(), 40_000);
+    let request = HttpMessage {
+        start_line: "POST /start HTTP/1.1",
+        headers: &[
+            ("Host", b"ota.example"),
+            ("Authorization", b"Bearer 0123"),
+            ("X-Admin-From", b"card-7"),
+        ],
+        body: &[],
+    };
+    trace.http(here, server, request);
+    let answer = HttpMessage {
+        start_line: "HTTP/1.1 200 OK",
+        headers: &[("Transfer-Encoding", b"chunked")],
+        body,
+    };
+    trace.http(server, here, answer);
+}
+
+#[test]
+fn tshark_matches_ota_calls_with_their_answers_in_the_exchange() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("trace.pcapng");
+    let trace = Arc::new(Trace::create(&file).unwrap()).of_card("test".into());
+    trace.set_exchange(3);
+    call(&trace, "192.0.2.7:8080", b"hello");
+    call(&trace, "[2001:db8::7]:8080", &[0x2E; 300_000]);
+    let fields = [
+        "http.request.method",
+        "http.authorization",
+        "http.response_for.uri",
+        "http.file_data",
+        "frame.len",
+        "frame.comment",
+        "_ws.malformed",
+    ];
+    let packets = decoded(&file, &fields);
+    assert_eq!(packets.len(), 4);
+    assert_eq!(packets[0][..2], ["POST", "Bearer [redacted]"]);
+    assert_eq!(packets[1][2..4], ["http://ota.example/start", "hello"]);
+    assert_eq!(packets[2][0], "POST");
+    assert_eq!(packets[3][2], "http://ota.example/start");
+    assert!(packets[3][4].parse::<usize>().unwrap() > 300_000);
+    for packet in &packets {
+        assert_eq!(packet[5..], ["test, exchange 3", ""], "{packet:?}");
+    }
+}
+
+#[test]
+fn a_trace_is_whole_up_to_the_moment_that_its_bridge_was_killed() {
+    let place = Place::new();
+    let file = place.directory.path().join("trace.pcapng");
+    let trace = ["--trace", file.to_str().unwrap(), "--interval", "1"];
+    let mut bridge = place.run(&trace);
+    for _ in 0..2 {
+        bridge.expect("exchange-done");
+    }
+    bridge.signal("KILL");
+    bridge.end();
+    let packets = decoded(&file, &["frame.comment"]);
+    assert!(
+        packets
+            .iter()
+            .any(|packet| packet[0].ends_with("exchange 2"))
     );
 }
 
