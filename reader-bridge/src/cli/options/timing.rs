@@ -1,4 +1,4 @@
-//! Options that several commands share: when to poll, and how long to wait.
+//! When to poll, and how long to wait: `run` and `simulate` share these.
 
 use std::time::Duration;
 
@@ -6,11 +6,12 @@ use clap::Args;
 use protocol::msg::QuietWindow;
 use reader_bridge::session::{Schedule, Timeouts};
 
-use super::{exit::Failure, values};
+use crate::cli::{exit::Failure, values};
 
 /// How long an answer is waited for.
 #[derive(Args)]
-pub(super) struct Waiting {
+#[command(next_help_heading = "Timing")]
+pub(in crate::cli) struct Waiting {
     /// First timeout, before round trips were measured; it doubles with each resend.
     #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "2s")]
     timeout: Duration,
@@ -24,7 +25,8 @@ pub(super) struct Waiting {
 
 /// When to poll, as long as no message changes it.
 #[derive(Args)]
-pub(super) struct Polling {
+#[command(next_help_heading = "Schedule")]
+pub(in crate::cli) struct Polling {
     /// Time between polls.
     #[arg(long, value_name = "TIME", value_parser = values::seconds, default_value = "1h")]
     interval: u32,
@@ -43,7 +45,7 @@ pub(super) struct Polling {
 }
 
 impl Waiting {
-    pub(super) fn timeouts(&self) -> Result<Timeouts, Failure> {
+    pub(in crate::cli) fn timeouts(&self) -> Result<Timeouts, Failure> {
         let initial = self.timeout;
         let min = self
             .min_timeout
@@ -59,7 +61,7 @@ impl Waiting {
 }
 
 impl Polling {
-    pub(super) fn schedule(&self) -> Result<Schedule, Failure> {
+    pub(in crate::cli) fn schedule(&self) -> Result<Schedule, Failure> {
         let usual = Schedule::default();
         let interval = self.interval;
         let floor = self.floor.unwrap_or(usual.floor.min(interval));
