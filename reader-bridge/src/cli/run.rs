@@ -9,7 +9,7 @@ use reader_bridge::{
     report::{Lines, Reporter},
     session::Config,
     terminal::{
-        Post, Setup, Terminal,
+        Posts, Setup, Terminal,
         control::Control,
         network, run_all,
         store::{Store, StoreError},
@@ -117,7 +117,7 @@ impl Run {
         terminals: Vec<Terminal<'_>>,
         reporter: &dyn Reporter,
     ) -> Result<ExitCode, Failure> {
-        let posts: Vec<_> = terminals.iter().map(Terminal::post).collect();
+        let posts: Posts = terminals.iter().map(Terminal::post).collect();
         let _control = self.attend(&terminals, &posts)?;
         let received = stop_on_signals(posts)
             .map_err(|error| Failure::System("signals cannot be caught", error))?;
@@ -149,14 +149,14 @@ impl Run {
     fn attend(
         &self,
         terminals: &[Terminal<'_>],
-        posts: &[Post],
+        posts: &Posts,
     ) -> Result<Option<Control>, Failure> {
         let Some(first) = terminals.first().filter(|_| !self.servers.once) else {
             return Ok(None);
         };
-        network::watch(posts.to_vec())
+        network::watch(posts.clone())
             .map_err(|error| Failure::System("the network cannot be watched", error))?;
-        Control::listen(first.directory(), posts.to_vec())
+        Control::listen(first.directory(), posts.clone())
             .map(Some)
             .map_err(|source| {
                 Failure::Store(StoreError::Io {

@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use reader_bridge::terminal::{Mail, Post};
+use reader_bridge::terminal::Posts;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
@@ -27,7 +27,7 @@ impl Received {
 }
 
 /// From now on, signals stop the terminals behind `posts`.
-pub(super) fn stop_on_signals(posts: Vec<Post>) -> io::Result<Received> {
+pub(super) fn stop_on_signals(posts: Posts) -> io::Result<Received> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     let received = Received::default();
     let theirs = received.clone();
@@ -40,9 +40,7 @@ pub(super) fn stop_on_signals(posts: Vec<Post>) -> io::Result<Received> {
                     std::process::exit(128 + signal);
                 }
                 theirs.0.store(signal, Ordering::Relaxed);
-                for post in &posts {
-                    post.send(Mail::Stop);
-                }
+                posts.stop();
             }
         })?;
     Ok(received)

@@ -25,7 +25,7 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Mail, PollNowReply, Post, wait::wait};
+use super::{Mail, PollNowReply, Post, Posts, wait::wait};
 
 /// How long either end waits for the other, and for cards that are busy.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -57,7 +57,7 @@ pub struct Control {
 
 impl Control {
     /// Listens in this directory, for the terminals behind `posts`.
-    pub fn listen(directory: &Path, posts: Vec<Post>) -> io::Result<Self> {
+    pub fn listen(directory: &Path, posts: Posts) -> io::Result<Self> {
         let name = format!("control-{}.sock", std::process::id());
         let path = directory.join(&name);
         remove(&path)?;
@@ -89,11 +89,11 @@ impl Drop for Control {
 }
 
 /// One at a time: a request takes moments, and cards answer in the time of one command.
-fn serve(listener: &UnixListener, posts: &[Post], stop: &EventFd) {
+fn serve(listener: &UnixListener, posts: &Posts, stop: &EventFd) {
     while wait([listener.as_fd(), stop.as_fd()]).is_ok() {
         match listener.accept() {
             // Whoever asks wrongly or goes away harms nobody but themselves.
-            Ok((stream, _)) => drop(answer(&stream, posts)),
+            Ok((stream, _)) => drop(answer(&stream, &posts.all())),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // Out of descriptors, perhaps: it may be better in a moment.
             Err(_) => {
@@ -227,7 +227,7 @@ mod tests {
         fs::create_dir(&deep).unwrap();
         assert!(deep.as_os_str().as_bytes().len() > 107);
         let (terminals, threads): (Vec<_>, Vec<_>) = (0..3).map(|_| terminal()).unzip();
-        let control = Control::listen(&deep, terminals.clone()).unwrap();
+        let control = Control::listen(&deep, terminals.iter().cloned().collect()).unwrap();
         let answers = poll_now(&deep, Some("8988")).unwrap();
         assert_eq!(answers.len(), 3);
         assert!(
@@ -247,7 +247,7 @@ mod tests {
     fn nonsense_on_the_socket_harms_nobody() {
         let directory = tempfile::tempdir().unwrap();
         let (post, thread) = terminal();
-        let control = Control::listen(directory.path(), vec![post.clone()]).unwrap();
+        let control = Control::listen(directory.path(), Posts::from_iter([post.clone()])).unwrap();
         for nonsense in [
             &b"\n"[..],
             b"{}\n",
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn it_ends_even_if_its_directory_is_gone() {
         let directory = tempfile::tempdir().unwrap();
-        let control = Control::listen(directory.path(), Vec::new()).unwrap();
+        let control = Control::listen(directory.path(), Posts::default()).unwrap();
         drop(directory);
         drop(control);
     }

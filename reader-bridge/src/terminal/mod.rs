@@ -9,6 +9,7 @@ pub mod control;
 mod link;
 mod mail;
 pub mod network;
+mod posts;
 mod several;
 pub mod store;
 mod wait;
@@ -30,6 +31,7 @@ use crate::{
 use clock::Timer;
 use link::Link;
 pub use mail::{Mail, Mailbox, PollNowReply, PollNowResult, Post};
+pub use posts::{Listed, Posts};
 pub use several::run_all;
 use store::{CardFile, Store, StoreError};
 

@@ -18,7 +18,7 @@ use nix::{
     },
 };
 
-use super::{Mail, Post};
+use super::{Mail, Posts};
 use crate::{card::poll_until, session::Occasion};
 
 /// Addresses and routes of both families (linux/rtnetlink.h: `RTMGRP_*`).
@@ -32,7 +32,7 @@ const IPV6_ROUTES: u32 = 0x400;
 const SETTLE: Duration = Duration::from_millis(500);
 
 /// From now on, wakes the terminals behind `posts` when the network changes, until the process ends.
-pub fn watch(posts: Vec<Post>) -> io::Result<()> {
+pub fn watch(posts: Posts) -> io::Result<()> {
     let socket = listen()?;
     let mut known = source_addresses();
     thread::Builder::new()
@@ -42,7 +42,7 @@ pub fn watch(posts: Vec<Post>) -> io::Result<()> {
                 let now = source_addresses();
                 if now != known {
                     known = now;
-                    for post in &posts {
+                    for post in posts.all() {
                         post.send(Mail::Wake(Occasion::NetworkChange));
                     }
                 }
