@@ -45,6 +45,7 @@ pub mod kdf;
 pub mod key;
 pub mod msg;
 pub mod poll;
+pub mod remote;
 pub mod response;
 pub mod secret;
 pub mod tlv;
