@@ -11,12 +11,14 @@ use reader_bridge::{
     terminal::{TerminalError, store::StoreError},
 };
 
+use super::config::ConfigError;
+
 /// Shown by `--help`.
 pub(super) const CODES: &str = "\
 Exit codes:
   0  done; without --once, ended by SIGINT, SIGTERM or SIGHUP
   1  the system refused: standard output, the trace file, threads
-  2  the command line is not understood
+  2  the command line or the configuration is not understood
   3  no card: no reader, no card in it in time, an image that is damaged or in use
   4  the card has no SecApp
   5  no answer from the server to any of the polls that --attempts allows
@@ -33,6 +35,8 @@ pub(super) enum Failure {
     /// Two options that do not go together.
     #[error("{0}")]
     Arguments(String),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error(transparent)]
     Card(#[from] OpenError),
     #[error(transparent)]
@@ -69,7 +73,7 @@ impl Failure {
     pub(super) fn code(&self) -> ExitCode {
         let code: u8 = match self {
             Self::System(..) | Self::Output(_) | Self::Trace { .. } => 1,
-            Self::Arguments(_) => 2,
+            Self::Arguments(_) | Self::Config(_) => 2,
             Self::Card(_) | Self::NobodyToAsk => 3,
             Self::Terminal(error) => of_terminal(error),
             Self::Store(_) => 7,

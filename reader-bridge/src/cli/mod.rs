@@ -1,5 +1,7 @@
 //! The command line: what can be asked for, and which exit code says what.
 
+mod check_config;
+mod config;
 mod exit;
 mod key_file;
 mod options;
@@ -14,11 +16,12 @@ mod tools;
 mod values;
 
 use std::{
+    env,
     io::{self, Write},
     process::ExitCode,
 };
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use exit::Failure;
 
@@ -35,6 +38,7 @@ struct Cli {
 enum Command {
     // Large, and there is only one of it.
     Run(Box<run::Run>),
+    CheckConfig(check_config::CheckConfig),
     Personalise(Box<personalise::Personalise>),
     PollNow(poll_now::PollNow),
     Script(Box<script::Script>),
@@ -59,21 +63,36 @@ struct Completions {
 impl Completions {
     fn run(&self) -> Result<ExitCode, Failure> {
         let mut script = Vec::new();
-        clap_complete::generate(
-            self.shell,
-            &mut Cli::command(),
-            "reader-bridge",
-            &mut script,
-        );
+        clap_complete::generate(self.shell, &mut command(), "reader-bridge", &mut script);
         io::stdout().write_all(&script).map_err(Failure::Output)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
+/// Everything that can be asked for.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommand("run", config::with_switches)
+}
+
 /// Does what the command line says.
 pub(crate) fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    asked().and_then(perform).unwrap_or_else(|failure| {
+        complain(&failure);
+        failure.code()
+    })
+}
+
+/// What the command line asks for, together with its configuration file.
+fn asked() -> Result<Command, Failure> {
+    let matches = config::matches(command(), env::args_os().collect())?;
+    let cli = Cli::from_arg_matches(&matches);
+    Ok(cli.unwrap_or_else(|error| error.exit()).command)
+}
+
+fn perform(command: Command) -> Result<ExitCode, Failure> {
+    match command {
         Command::Run(run) => run.run(),
+        Command::CheckConfig(check_config) => check_config.run(),
         Command::Personalise(personalise) => personalise.run(),
         Command::PollNow(poll_now) => poll_now.run(),
         Command::Script(script) => script.run(),
@@ -83,11 +102,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Import(import) => import.run(),
         Command::Simulate(simulate) => simulate.run(),
         Command::Completions(completions) => completions.run(),
-    };
-    done.unwrap_or_else(|failure| {
-        complain(&failure);
-        failure.code()
-    })
+    }
 }
 
 /// Without standard error there is only the exit code.

@@ -12,6 +12,7 @@
 )]
 
 mod card;
+mod config;
 mod server;
 mod world;
 

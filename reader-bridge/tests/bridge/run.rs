@@ -25,7 +25,7 @@ pub(crate) struct Place {
     pub(crate) directory: TempDir,
     pub(crate) server: UdpServer,
     pub(crate) card: String,
-    gts: String,
+    pub(crate) gts: String,
 }
 
 impl Place {
