@@ -141,6 +141,7 @@ impl Shell {
                 seed: fastrand::u64(..),
                 ..Setting::default()
             },
+            carry_over: true,
             ..Plan::default()
         };
         Runner::new(Box::new(port), plan)
@@ -184,7 +185,6 @@ fn execute(runner: &mut Runner, log: &Log, line: &str) -> String {
             Outcome::Passed => {}
         }
     });
-    runner.carry_over();
     told
 }
 

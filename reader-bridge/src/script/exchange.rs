@@ -38,14 +38,14 @@ impl Machine {
         }
         // Interindustry commands are the card's own, and never protected here.
         let protected = !statement.raw && command[0] & 0x80 != 0;
-        if let (true, Some(session)) = (protected, &mut self.session) {
+        if let (true, Some(session)) = (protected, &mut self.state.session) {
             command = session
                 .protect(&command)
                 .map_err(|error| fail(place, error.to_string()))?;
         }
-        let protected = protected && self.session.is_some();
+        let protected = protected && self.state.session.is_some();
         if !statement.raw {
-            on_channel(&mut command, self.channel);
+            on_channel(&mut command, self.state.channel);
         }
         self.pending = Pending::Command(Sent {
             place: place.clone(),
@@ -53,14 +53,14 @@ impl Machine {
             command: command.clone(),
             protected,
         });
-        Ok(self.transmit(command, self.fetch))
+        Ok(self.transmit(command, self.state.fetch))
     }
 
     pub(super) const fn transmit(&self, command: Vec<u8>, whole: bool) -> Request {
         Request::Transmit {
             command,
             whole,
-            limit: self.limit,
+            limit: self.state.limit,
         }
     }
 
@@ -72,7 +72,7 @@ impl Machine {
     ) -> Result<(), Stop> {
         let (data, status) = split(bytes, &sent.place)?;
         let mut data = data.to_vec();
-        if let (true, Some(session)) = (sent.protected, &self.session) {
+        if let (true, Some(session)) = (sent.protected, &self.state.session) {
             data = session
                 .open_answer(&data, status.to_bytes())
                 .map_err(|error| fail(&sent.place, error.to_string()))?;
@@ -80,7 +80,7 @@ impl Machine {
         self.elapsed = elapsed;
         let answer = [&data[..], &status.to_bytes()].concat();
         self.store_answer(data, status.to_bytes().to_vec());
-        self.variables.insert(
+        self.state.variables.insert(
             "elapsed".to_owned(),
             Value::Int(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)),
         );

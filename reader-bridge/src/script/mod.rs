@@ -8,13 +8,16 @@
 //! [`Machine`] is without I/O: commands out, answers in, a verdict in the end.
 
 mod ast;
+mod blocks;
 mod check;
 pub mod compare;
 mod cursor;
 pub mod decode;
 mod eval;
 mod exchange;
+mod execute;
 mod expr;
+mod files;
 mod functions;
 pub mod import;
 mod machine;
@@ -25,8 +28,10 @@ pub mod record;
 pub mod relay;
 pub mod report;
 mod request;
+mod rounds;
 mod run;
 mod secure;
+mod state;
 mod statement;
 pub mod tap;
 mod template;
@@ -34,11 +39,13 @@ mod value;
 mod worker;
 
 pub use ast::{Case, Script};
+pub use files::{Files, LoadError, SystemFiles};
 pub use machine::{COMMAND_LIMIT, Machine};
-pub use parse::{Files, LoadError, SystemFiles, load};
+pub use parse::{load, load_after};
 pub use place::{Place, ScriptError, Source};
-pub use request::{Failure, Reply, Request, Setting, Verdict};
+pub use request::{Failure, Powered, Reply, Request, Setting, Verdict};
 pub use run::{CaseResult, Finish, Outcome, Plan, Runner};
+pub use state::State;
 pub use statement::WORDS;
 pub use value::{Value, Variables};
 

@@ -5,84 +5,45 @@
 
 use std::{
     collections::HashMap,
-    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
-    ast::{Block, Case, Function, Kind, Repeat, Rounds, Row, Script, Statement},
+    ast::{Block, Case, Function, Kind, Script, Statement},
+    blocks::Open,
     check::check,
     cursor::{Cursor, logical_lines},
     expr,
+    files::{Files, LoadError},
     place::{Place, ScriptError, Source},
-    statement, template,
+    statement,
 };
 
 const MAX_INCLUDES: usize = 16;
 const MAX_LINES: usize = 100_000;
-const MAX_BLOCKS: usize = 16;
-
-/// Where scripts are read from.
-pub trait Files {
-    /// The whole text of a file.
-    fn read(&self, path: &Path) -> io::Result<String>;
-}
-
-/// Files of the system, of at most 4 MiB each; `-` is standard input.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemFiles;
-
-const MAX_FILE: u64 = 4 << 20;
-
-impl Files for SystemFiles {
-    fn read(&self, path: &Path) -> io::Result<String> {
-        use io::Read as _;
-        let mut bytes = Vec::new();
-        let limit = MAX_FILE + 1;
-        let input: Box<dyn io::Read> = if path == Path::new("-") {
-            Box::new(io::stdin())
-        } else {
-            Box::new(std::fs::File::open(path)?)
-        };
-        input.take(limit).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > MAX_FILE {
-            return Err(io::Error::other("longer than 4 MiB: this is no script"));
-        }
-        String::from_utf8(bytes).map_err(|error| {
-            let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
-                .iter()
-                .filter(|byte| **byte == b'\n')
-                .count();
-            io::Error::other(format!("line {} is not UTF-8", line + 1))
-        })
-    }
-}
-
-/// Why a file does not become a script.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// It cannot be read.
-    #[error("{}: {error}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// What it says is wrong.
-    #[error(transparent)]
-    Script(#[from] ScriptError),
-}
 
 /// Reads a script with all that it includes.
 pub fn load(path: &Path, files: &dyn Files) -> Result<Script, LoadError> {
+    load_after(None, path, files)
+}
+
+/// The same, with the functions that the script before has made: for lines of a shell.
+pub fn load_after(
+    before: Option<&Script>,
+    path: &Path,
+    files: &dyn Files,
+) -> Result<Script, LoadError> {
     let text = files.read(path).map_err(|error| LoadError::File {
         path: path.to_owned(),
         error,
     })?;
     let source = Source::new(path.display().to_string(), &text);
-    Ok(Builder::new(path, files).build(&source)?)
+    let mut builder = Builder::new(path, files);
+    if let Some(before) = before {
+        builder.functions = (*before.functions).clone();
+    }
+    Ok(builder.build(&source)?)
 }
 
 /// Which section lines belong to.
@@ -93,7 +54,7 @@ enum Section {
     Test,
 }
 
-struct Builder<'a> {
+pub(super) struct Builder<'a> {
     path: PathBuf,
     files: &'a dyn Files,
     section: Section,
@@ -102,20 +63,11 @@ struct Builder<'a> {
     teardown: Block,
     /// The statements of the section that is open.
     body: Vec<Statement>,
-    blocks: Vec<Open>,
+    pub(super) blocks: Vec<Open>,
     cases: Vec<Case>,
     functions: HashMap<String, Function>,
     lines: usize,
     ended: bool,
-}
-
-/// A repeated block whose end has not come. A table's rows come first.
-struct Open {
-    place: Place,
-    names: Vec<String>,
-    rounds: Option<Rounds>,
-    rows: Vec<Row>,
-    body: Vec<Statement>,
 }
 
 impl<'a> Builder<'a> {
@@ -247,7 +199,7 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn push(&mut self, statement: Statement) {
+    pub(super) fn push(&mut self, statement: Statement) {
         let list = match (self.blocks.last_mut(), &self.section) {
             (Some(open), _) => &mut open.body,
             (None, Section::Preamble) => &mut self.preamble,
@@ -378,108 +330,5 @@ impl<'a> Builder<'a> {
                 "a clause stands in the test that checks it",
             )),
         }
-    }
-
-    /// `repeat 5`, `repeat 5 as i`, or `repeat a, b in` and a table.
-    fn open_block(&mut self, cursor: &mut Cursor<'_>) -> Result<(), ScriptError> {
-        if self.blocks.len() >= MAX_BLOCKS {
-            return Err(cursor.error(format!("repeats are nested more than {MAX_BLOCKS} deep")));
-        }
-        let place = cursor.place();
-        cursor.word();
-        let table = {
-            let mut ahead = cursor.clone();
-            ahead.rest().ends_with(" in")
-        };
-        let (names, rounds) = if table {
-            (table_names(cursor)?, None)
-        } else {
-            let count = expr::parse(cursor, 0)?;
-            let name = if cursor.peek_word() == "as" {
-                cursor.word();
-                vec![cursor.new_name()?]
-            } else {
-                Vec::new()
-            };
-            (name, Some(Rounds::Count(count)))
-        };
-        cursor.expect_end()?;
-        self.blocks.push(Open {
-            place,
-            names,
-            rounds,
-            rows: Vec::new(),
-            body: Vec::new(),
-        });
-        Ok(())
-    }
-
-    fn close_block(&mut self, cursor: &mut Cursor<'_>) -> Result<(), ScriptError> {
-        let Some(open) = self.blocks.pop() else {
-            return Err(cursor.error("there is no repeat that this could end"));
-        };
-        cursor.word();
-        cursor.expect_end()?;
-        let Some(rounds) = open.rounds else {
-            return Err(ScriptError::new(
-                &open.place,
-                "the table of this repeat has no \"do\" after it",
-            ));
-        };
-        self.push(Statement {
-            place: open.place,
-            kind: Kind::Repeat(Repeat {
-                names: open.names,
-                rounds,
-                body: open.body.into(),
-            }),
-        });
-        Ok(())
-    }
-}
-
-fn table_names(cursor: &mut Cursor<'_>) -> Result<Vec<String>, ScriptError> {
-    let mut names = vec![cursor.new_name()?];
-    while cursor.take(",") {
-        names.push(cursor.new_name()?);
-    }
-    if cursor.word() != "in" {
-        return Err(cursor.expected("\",\" and another name, or \"in\" and a table"));
-    }
-    Ok(names)
-}
-
-impl Open {
-    /// A row of the table: byte templates parted by `|`; `do` ends it, `end` would leave it without a body.
-    fn table_row(&mut self, cursor: &mut Cursor<'_>, word: &str) -> Result<(), ScriptError> {
-        let place = cursor.place();
-        if word == "do" {
-            cursor.word();
-            cursor.expect_end()?;
-            self.rounds = Some(Rounds::Table(std::mem::take(&mut self.rows).into()));
-            return Ok(());
-        }
-        if word == "end" {
-            return Err(cursor.error("the table of this repeat has no \"do\" after it"));
-        }
-        cursor.take("|");
-        let mut cells = vec![template::parse(cursor, &['|'], 0)?];
-        while cursor.take("|") && !cursor.at_end() {
-            cells.push(template::parse(cursor, &['|'], 0)?);
-        }
-        cursor.expect_end()?;
-        if cells.len() != self.names.len() {
-            let wanted = self.names.join(" | ");
-            return Err(ScriptError::new(
-                &place,
-                format!(
-                    "expected {} cells ({wanted}), found {}",
-                    self.names.len(),
-                    cells.len()
-                ),
-            ));
-        }
-        self.rows.push(Row { place, cells });
-        Ok(())
     }
 }

@@ -50,12 +50,7 @@ pub enum Reply {
     /// [`Request::Print`], [`Request::Continue`] and [`Request::Tear`] are done.
     Done,
     /// [`Request::Connect`] and [`Request::Power`] are done.
-    Powered {
-        /// The answer to reset.
-        atr: Vec<u8>,
-        /// How commands travel.
-        transport: Transport,
-    },
+    Powered(Powered),
     /// The answer to a command, with its status word.
     Answer {
         /// At least two bytes.
@@ -69,6 +64,17 @@ pub enum Reply {
     Unsupported(String),
     /// The card did not answer, or is gone.
     Failed(String),
+}
+
+/// A card that has power.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Powered {
+    /// The answer to reset.
+    pub atr: Vec<u8>,
+    /// How commands travel.
+    pub transport: Transport,
+    /// Whether the card has just got it, and so has nothing in RAM.
+    pub anew: bool,
 }
 
 /// How a case ended.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Machine, Place, Reply, Request, Script, Setting, Variables, Verdict,
+    Machine, Place, Reply, Request, Script, Setting, State, Verdict,
     worker::{Ask, NoReply, Worker},
 };
 use crate::card::CardPort;
@@ -24,6 +24,8 @@ pub struct Plan {
     pub case_limit: Duration,
     /// Cases after the first failure are not run.
     pub fail_fast: bool,
+    /// Each case begins with the values, channel and secure channel that the one before ended with: lines of a shell.
+    pub carry_over: bool,
 }
 
 impl Default for Plan {
@@ -34,6 +36,7 @@ impl Default for Plan {
             card_wait: Duration::from_secs(10),
             case_limit: Duration::from_secs(60),
             fail_fast: false,
+            carry_over: false,
         }
     }
 }
@@ -98,8 +101,8 @@ pub struct Runner {
     plan: Plan,
     /// From now on nothing can be run: why.
     over: Option<String>,
-    /// Values at the end of the last case.
-    last: Variables,
+    /// What the last case left, if cases are lines of a shell.
+    left: Option<State>,
 }
 
 /// Resets take a moment.
@@ -113,7 +116,7 @@ impl Runner {
             worker: Worker::start(port)?,
             plan,
             over: None,
-            last: Variables::new(),
+            left: None,
         })
     }
 
@@ -121,7 +124,7 @@ impl Runner {
     pub fn connect(&mut self) -> Finish {
         let wait = self.plan.card_wait;
         match self.worker.ask(Ask::Connect(wait), wait + POWER_LIMIT) {
-            Ok(Reply::Powered { .. }) => Finish::Done,
+            Ok(Reply::Powered(_)) => Finish::Done,
             Ok(Reply::Failed(why)) => Finish::NoCard(why),
             _ => Finish::NoCard("the reader does not answer".into()),
         }
@@ -157,11 +160,6 @@ impl Runner {
         }
     }
 
-    /// The next case begins with the values that the last one ended with.
-    pub fn carry_over(&mut self) {
-        self.plan.setting.variables = std::mem::take(&mut self.last);
-    }
-
     /// Nothing more is run.
     pub fn stop(&mut self, why: &str) {
         self.over.get_or_insert_with(|| why.to_owned());
@@ -178,7 +176,11 @@ impl Runner {
     }
 
     fn case(&mut self, script: &Script, case: &super::Case, printed: &mut Vec<String>) -> Outcome {
-        let mut machine = Machine::new(case, script, &self.plan.setting);
+        let setting = &self.plan.setting;
+        let mut machine = match self.left.take() {
+            Some(state) => Machine::after(state, case, script, setting),
+            None => Machine::new(case, script, setting),
+        };
         let end = Instant::now() + self.plan.case_limit;
         let mut request = machine.start();
         let verdict = loop {
@@ -193,7 +195,11 @@ impl Runner {
                 other => self.carry(&mut machine, other, end),
             };
         };
-        self.last = machine.into_variables();
+        if self.plan.carry_over {
+            self.left = Some(machine.into_state());
+            // No line has the challenges of another.
+            self.plan.setting.seed = self.plan.setting.seed.wrapping_add(1);
+        }
         self.outcome(verdict)
     }
 

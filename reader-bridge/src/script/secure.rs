@@ -45,7 +45,7 @@ impl Machine {
             Some(challenge) => Some(self.scope(|scope| scope.bytes(challenge))?),
             None => None,
         };
-        self.session = None;
+        self.state.session = None;
         let greeting = Greeting {
             keys,
             level,
@@ -82,7 +82,7 @@ impl Machine {
             &[0],
         ]
         .concat();
-        on_channel(&mut command, self.channel);
+        on_channel(&mut command, self.state.channel);
         self.pending = Pending::Greeting(place.clone(), Box::new(greeting));
         self.transmit(command, true)
     }
@@ -107,7 +107,7 @@ impl Machine {
         }
         let opened = Session::open(&greeting.keys, &greeting.host, data, greeting.level);
         let (session, mut command) = opened.map_err(|error| fail(&place, error.to_string()))?;
-        on_channel(&mut command, self.channel);
+        on_channel(&mut command, self.state.channel);
         self.pending = Pending::Authenticate(place, Box::new(session));
         Ok(self.transmit(command, true))
     }

@@ -11,7 +11,7 @@ use std::{
 
 use nix::sys::eventfd::EventFd;
 
-use super::request::Reply;
+use super::request::{Powered, Reply};
 use crate::card::{Atr, CardError, CardPort, Power, Transport, Wait, exchange::whole_answer};
 
 /// What the thread is asked to do.
@@ -104,6 +104,14 @@ fn work(port: Box<dyn CardPort>, asked: &Receiver<Ask>, told: &Sender<Reply>) {
     place.port.release(false);
 }
 
+fn powered(atr: &Atr, transport: Transport, anew: bool) -> Reply {
+    Reply::Powered(Powered {
+        atr: atr.as_bytes().to_vec(),
+        transport,
+        anew,
+    })
+}
+
 impl Place {
     fn reply(&mut self, ask: Ask) -> Reply {
         let done = match ask {
@@ -135,10 +143,7 @@ impl Place {
         if let Some((atr, transport)) = &self.card
             && self.port.check().is_ok()
         {
-            return Ok(Reply::Powered {
-                atr: atr.as_bytes().to_vec(),
-                transport: *transport,
-            });
+            return Ok(powered(atr, *transport, false));
         }
         let never = EventFd::new().map_err(|error| CardError::io("an event", error.into()))?;
         let atr = self.port.connect(&Wait::new(never.as_fd(), Some(wait)))?;
@@ -147,12 +152,9 @@ impl Place {
 
     fn powered(&mut self, atr: Atr) -> Result<Reply, CardError> {
         let transport = self.port.hold()?.transport();
-        let bytes = atr.as_bytes().to_vec();
+        let reply = powered(&atr, transport, true);
         self.card = Some((atr, transport));
-        Ok(Reply::Powered {
-            atr: bytes,
-            transport,
-        })
+        Ok(reply)
     }
 
     fn transmit(&mut self, command: &[u8], whole: bool) -> Result<Reply, CardError> {

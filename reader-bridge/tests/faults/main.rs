@@ -63,7 +63,7 @@ fn run(card: Card, protocol: Protocol, scripts: &[Script]) -> Vec<CaseResult> {
         },
         card_wait: Duration::from_secs(1),
         case_limit: Duration::from_secs(60),
-        fail_fast: false,
+        ..Plan::default()
     };
     let port = ImagePort::new(card, protocol, "image:test".to_owned());
     let mut runner = Runner::new(Box::new(port), plan).unwrap();
