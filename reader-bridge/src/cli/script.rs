@@ -216,6 +216,7 @@ impl Script {
             card_wait: self.card.card_wait,
             case_limit: self.case_limit,
             fail_fast: self.fail_fast,
+            carry_over: false,
         }
     }
 
