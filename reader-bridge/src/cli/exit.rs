@@ -1,6 +1,6 @@
 //! What can go wrong, and the exit code that says so.
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use protocol::key::KeyTextError;
 use reader_bridge::{
@@ -17,7 +17,7 @@ use super::config::ConfigError;
 pub(super) const CODES: &str = "\
 Exit codes:
   0  done; without --once, ended by SIGINT, SIGTERM or SIGHUP
-  1  the system refused: standard output, the trace file, threads
+  1  the system refused: standard output, the trace file, the address for metrics, threads
   2  the command line or the configuration is not understood
   3  no card: no reader, no card in it in time, an image that is damaged or in use
   4  the card has no SecApp
@@ -45,6 +45,11 @@ pub(super) enum Failure {
     Store(#[from] StoreError),
     #[error("{}: the trace cannot be made: {error}", path.display())]
     Trace { path: PathBuf, error: io::Error },
+    #[error("--metrics {address}: {error}")]
+    Metrics {
+        address: SocketAddr,
+        error: io::Error,
+    },
     #[error("{}: {error}", path.display())]
     KeyFile { path: PathBuf, error: io::Error },
     /// The key itself is never repeated.
@@ -60,6 +65,8 @@ pub(super) enum Failure {
         "no running bridge of this state directory has such a card (--state DIR names another directory)"
     )]
     NobodyToAsk,
+    #[error("no bridge runs with this state directory (--state DIR names another directory)")]
+    NobodyRuns,
     #[error("the polling rules of the card's operator do not allow polls on request")]
     NotAllowed,
     #[error("{0}: {1}")]
@@ -72,9 +79,9 @@ impl Failure {
     /// The exit code of [`CODES`].
     pub(super) fn code(&self) -> ExitCode {
         let code: u8 = match self {
-            Self::System(..) | Self::Output(_) | Self::Trace { .. } => 1,
+            Self::System(..) | Self::Output(_) | Self::Trace { .. } | Self::Metrics { .. } => 1,
             Self::Arguments(_) | Self::Config(_) => 2,
-            Self::Card(_) | Self::NobodyToAsk => 3,
+            Self::Card(_) | Self::NobodyToAsk | Self::NobodyRuns => 3,
             Self::Terminal(error) => of_terminal(error),
             Self::Store(_) => 7,
             Self::KeyFile { .. }

@@ -4,6 +4,7 @@ mod check_config;
 mod config;
 mod exit;
 mod key_file;
+mod log;
 mod options;
 mod personalise;
 mod poll_now;
@@ -12,6 +13,7 @@ mod script;
 mod shell;
 mod signals;
 mod simulate;
+mod status;
 mod tools;
 mod values;
 
@@ -46,6 +48,7 @@ enum Command {
     Relay(tools::Relay),
     Diff(tools::Diff),
     Import(tools::Import),
+    Status(status::Status),
     Simulate(simulate::Simulate),
     Completions(Completions),
 }
@@ -100,6 +103,7 @@ fn perform(command: Command) -> Result<ExitCode, Failure> {
         Command::Relay(relay) => relay.run(),
         Command::Diff(diff) => diff.run(),
         Command::Import(import) => import.run(),
+        Command::Status(status) => status.run(),
         Command::Simulate(simulate) => simulate.run(),
         Command::Completions(completions) => completions.run(),
     }

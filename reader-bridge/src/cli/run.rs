@@ -1,15 +1,16 @@
 //! `run`: one card, its server, until told to stop or after one exchange.
 
-use std::{io, process::ExitCode, time::Duration};
+use std::{io, process::ExitCode, sync::Arc, time::Duration};
 
 use applet::nvm::WrapKey;
 use clap::Args;
 use reader_bridge::{
     card::{self, CardPort},
-    report::{Lines, Reporter},
+    report::{Each, Lines, Log, Reporter},
     session::Config,
     terminal::{
         Posts, Setup, Terminal,
+        board::Board,
         control::Control,
         network, run_all,
         store::{Store, StoreError},
@@ -18,7 +19,7 @@ use reader_bridge::{
 
 use super::{
     exit::{CODES, Failure},
-    options::{Cards, Polling, Servers, Service, Telling, Waiting},
+    options::{Cards, Observing, Polling, Servers, Service, Telling, Waiting},
     signals::stop_on_signals,
 };
 
@@ -45,6 +46,8 @@ pub(super) struct Run {
     #[command(flatten)]
     telling: Telling,
     #[command(flatten)]
+    observing: Observing,
+    #[command(flatten)]
     service: Service,
 }
 
@@ -54,8 +57,16 @@ const CARD_WAIT: Duration = Duration::from_secs(10);
 impl Run {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let config = self.check()?;
+        self.observing.start_log();
         let setup = self.setup(config)?;
-        let reporter = Lines::new(self.telling.form(), io::stdout());
+        let board = Arc::new(Board::default());
+        let metrics = self.observing.metrics(&board)?;
+        let lines = Lines::new(self.telling.form(), io::stdout());
+        let mut reporters: Vec<&dyn Reporter> = vec![&*board, &Log];
+        reporters.extend(metrics.as_deref().map(|metrics| metrics as &dyn Reporter));
+        // Last: whoever has read of an event finds it counted.
+        reporters.push(&lines);
+        let reporter = Each(reporters);
         let ports = self.ports()?;
         // Neighbouring seeds give unrelated sequences (wyrand).
         let seeds = (0..).map(|n| setup.seed.wrapping_add(n));
@@ -70,12 +81,17 @@ impl Run {
                 Terminal::new(setup, port, &reporter)
             })
             .collect::<Result<Vec<_>, _>>()?;
-        self.until_the_end(terminals, &reporter)
+        let _server = self.observing.serve(metrics.as_ref())?;
+        for terminal in &terminals {
+            board.expect(terminal.label());
+        }
+        self.until_the_end(terminals, &reporter, &board)
     }
 
     /// Whether the options go together, without touching anything; what the session goes by.
     pub(super) fn check(&self) -> Result<Config, Failure> {
         self.cards.check()?;
+        self.observing.check()?;
         if self.servers.gts.is_empty() {
             return Err(Failure::Arguments(
                 "no server is named: give --gts HOST:PORT, or gts in the configuration".into(),
@@ -116,9 +132,10 @@ impl Run {
         &self,
         terminals: Vec<Terminal<'_>>,
         reporter: &dyn Reporter,
+        board: &Arc<Board>,
     ) -> Result<ExitCode, Failure> {
         let posts: Posts = terminals.iter().map(Terminal::post).collect();
-        let _control = self.attend(&terminals, &posts)?;
+        let _control = self.attend(&terminals, &posts, board)?;
         let received = stop_on_signals(posts)
             .map_err(|error| Failure::System("signals cannot be caught", error))?;
         let why = || match received.signal() {
@@ -150,13 +167,14 @@ impl Run {
         &self,
         terminals: &[Terminal<'_>],
         posts: &Posts,
+        board: &Arc<Board>,
     ) -> Result<Option<Control>, Failure> {
         let Some(first) = terminals.first().filter(|_| !self.servers.once) else {
             return Ok(None);
         };
         network::watch(posts.clone())
             .map_err(|error| Failure::System("the network cannot be watched", error))?;
-        Control::listen(first.directory(), posts.clone())
+        Control::listen(first.directory(), posts.clone(), Arc::clone(board))
             .map(Some)
             .map_err(|source| {
                 Failure::Store(StoreError::Io {

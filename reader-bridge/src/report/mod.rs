@@ -2,6 +2,7 @@
 //!
 //! Owns the forms (`docs/terminal.md`). Refuses to decide what is worth telling.
 
+mod log;
 mod text;
 
 use std::{
@@ -13,11 +14,21 @@ use std::{
 use serde::Serialize;
 
 use crate::session::Event;
+pub use log::Log;
 
 /// Takes events of any card. An event is told when `tell` returns: what follows it may rely on that.
 pub trait Reporter: Sync {
     /// Tells of `event` at the card in `card`, for instance `vpcd:35963`.
     fn tell(&self, card: &str, event: &Event) -> io::Result<()>;
+}
+
+/// Tells several, in their order; the first that fails ends it.
+pub struct Each<'a>(pub Vec<&'a dyn Reporter>);
+
+impl Reporter for Each<'_> {
+    fn tell(&self, card: &str, event: &Event) -> io::Result<()> {
+        self.0.iter().try_for_each(|one| one.tell(card, event))
+    }
 }
 
 /// The form of a line.

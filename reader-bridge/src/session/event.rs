@@ -4,7 +4,7 @@
 //! secret. Identities are told by their first four bytes.
 
 use protocol::card::{Outcome, Statistics, StatusWord};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     route::{Because, Via},
@@ -233,7 +233,7 @@ impl From<Statistics> for Counted {
 }
 
 /// A link's quality over several exchanges, as both counters tell it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quality {
     /// Exchanges completed.
     pub exchanges: u64,

@@ -1,11 +1,12 @@
-//! The local socket on which a running bridge is asked for polls: `reader-bridge poll-now`.
+//! The local socket on which a running bridge is asked for polls and for where its cards stand:
+//! `reader-bridge poll-now` and `status`.
 //!
 //! Owns `control-PID.sock` in the state directory, which only its owner can enter, and both ends of
-//! what is spoken there: one JSON line with the request, one with the answer (`docs/terminal.md`).
+//! what is spoken there: one JSON line with the request, lines with the answer (`docs/terminal.md`).
 
 use std::{
     fs::{self, File},
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, BufWriter, Read, Write},
     os::{
         fd::{AsFd, AsRawFd},
         unix::{
@@ -25,7 +26,11 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Mail, PollNowReply, Post, Posts, wait::wait};
+use super::{
+    Mail, PollNowReply, Post, Posts,
+    board::{Board, CardStatus},
+    wait::wait,
+};
 
 /// How long either end waits for the other, and for cards that are busy.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -44,6 +49,20 @@ pub enum Request {
         #[serde(default)]
         iccid: Option<String>,
     },
+    /// Where all cards stand.
+    Status,
+}
+
+/// One bridge's answer to [`Request::Status`]: its first line; a [`CardStatus`] a line follows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeStatus {
+    /// Its process.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// Its cards, in the order of their places.
+    #[serde(skip)]
+    pub cards: Vec<CardStatus>,
 }
 
 /// The listening end. Ends, and removes its socket, when dropped.
@@ -56,8 +75,8 @@ pub struct Control {
 }
 
 impl Control {
-    /// Listens in this directory, for the terminals behind `posts`.
-    pub fn listen(directory: &Path, posts: Posts) -> io::Result<Self> {
+    /// Listens in this directory, for the terminals behind `posts`, whose cards are on `board`.
+    pub fn listen(directory: &Path, posts: Posts, board: Arc<Board>) -> io::Result<Self> {
         let name = format!("control-{}.sock", std::process::id());
         let path = directory.join(&name);
         remove(&path)?;
@@ -68,7 +87,7 @@ impl Control {
         let theirs = Arc::clone(&stop);
         let thread = thread::Builder::new()
             .name("control".into())
-            .spawn(move || serve(&listener, &posts, &theirs))?;
+            .spawn(move || serve(&listener, &posts, &board, &theirs))?;
         Ok(Self {
             path,
             stop,
@@ -89,11 +108,14 @@ impl Drop for Control {
 }
 
 /// One at a time: a request takes moments, and cards answer in the time of one command.
-fn serve(listener: &UnixListener, posts: &Posts, stop: &EventFd) {
+fn serve(listener: &UnixListener, posts: &Posts, board: &Board, stop: &EventFd) {
     while wait([listener.as_fd(), stop.as_fd()]).is_ok() {
         match listener.accept() {
             // Whoever asks wrongly or goes away harms nobody but themselves.
-            Ok((stream, _)) => drop(answer(&stream, &posts.all())),
+            Ok((stream, _)) => match answer(&stream, &posts.all(), board) {
+                Ok(()) => {}
+                Err(error) => tracing::debug!(%error, "a request is not answered"),
+            },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // Out of descriptors, perhaps: it may be better in a moment.
             Err(_) => {
@@ -113,15 +135,23 @@ fn readable_within(stop: &EventFd, time: PollTimeout) -> bool {
     poll(&mut fds, time).is_ok_and(|ready| ready > 0)
 }
 
-fn answer(stream: &UnixStream, posts: &[Post]) -> io::Result<()> {
+fn answer(stream: &UnixStream, posts: &[Post], board: &Board) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let Request::PollNow { iccid } = read_line(stream)?;
+    let request = read_line(&mut BufReader::new(stream))?;
+    tracing::debug!(?request, "asked on the control socket");
+    match request {
+        Request::PollNow { iccid } => write_line(stream, &asked_to_poll(posts, iccid.as_ref())),
+        Request::Status => write_status(&mut BufWriter::new(stream), board),
+    }
+}
+
+fn asked_to_poll(posts: &[Post], iccid: Option<&String>) -> Vec<PollNowReply> {
     let (reply, replies) = mpsc::channel();
     for post in posts {
         post.send(Mail::PollNow {
-            iccid: iccid.clone(),
+            iccid: iccid.cloned(),
             reply: reply.clone(),
         });
     }
@@ -130,46 +160,89 @@ fn answer(stream: &UnixStream, posts: &[Post]) -> io::Result<()> {
     while let Ok(answer) = replies.recv_timeout(PATIENCE) {
         answers.push(answer);
     }
-    write_line(stream, &answers)
+    answers
 }
 
-/// Asks every bridge of this directory for polls. Sockets of bridges that were killed are removed.
+fn write_status(out: &mut impl Write, board: &Board) -> io::Result<()> {
+    let bridge = BridgeStatus {
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        cards: Vec::new(),
+    };
+    write_line(&mut *out, &bridge)?;
+    for card in board.snapshot() {
+        write_line(&mut *out, &card)?;
+    }
+    out.flush()
+}
+
+/// Asks every bridge of this directory for polls.
 pub fn poll_now(directory: &Path, iccid: Option<&str>) -> io::Result<Vec<PollNowReply>> {
+    let request = Request::PollNow {
+        iccid: iccid.map(str::to_owned),
+    };
     let mut answers = Vec::new();
+    each_bridge(directory, &request, |lines| {
+        answers.extend(read_line::<Vec<_>>(lines)?);
+        Ok(())
+    })?;
+    Ok(answers)
+}
+
+/// Asks every bridge of this directory where its cards stand.
+pub fn status(directory: &Path) -> io::Result<Vec<BridgeStatus>> {
+    let mut bridges = Vec::new();
+    each_bridge(directory, &Request::Status, |lines| {
+        let mut bridge: BridgeStatus = read_line(lines)?;
+        while !lines.fill_buf()?.is_empty() {
+            bridge.cards.push(read_line(lines)?);
+        }
+        bridges.push(bridge);
+        Ok(())
+    })?;
+    bridges.sort_by_key(|bridge| bridge.pid);
+    Ok(bridges)
+}
+
+/// Puts `request` to every bridge of this directory. Sockets of bridges that were killed are removed.
+fn each_bridge(
+    directory: &Path,
+    request: &Request,
+    mut answered: impl FnMut(&mut BufReader<&UnixStream>) -> io::Result<()>,
+) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if !(name.starts_with("control-") && name.ends_with(".sock")) {
             continue;
         }
         match through(directory, &name, |short| UnixStream::connect(short)) {
-            Ok(stream) => answers.extend(ask(&stream, iccid)?),
+            Ok(stream) => {
+                stream.set_read_timeout(Some(PATIENCE * 2))?;
+                stream.set_write_timeout(Some(PATIENCE))?;
+                write_line(&stream, request)?;
+                answered(&mut BufReader::new(&stream))?;
+            }
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 remove(&directory.join(name))?;
             }
+            // It ended just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(answers)
+    Ok(())
 }
 
-fn ask(stream: &UnixStream, iccid: Option<&str>) -> io::Result<Vec<PollNowReply>> {
-    stream.set_read_timeout(Some(PATIENCE * 2))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let iccid = iccid.map(str::to_owned);
-    write_line(stream, &Request::PollNow { iccid })?;
-    read_line(stream)
-}
-
-fn read_line<T: for<'de> Deserialize<'de>>(stream: &UnixStream) -> io::Result<T> {
+fn read_line<T: for<'de> Deserialize<'de>>(lines: &mut BufReader<&UnixStream>) -> io::Result<T> {
     let mut line = String::new();
-    BufReader::new(stream).take(MAX_LINE).read_line(&mut line)?;
+    lines.take(MAX_LINE).read_line(&mut line)?;
     Ok(serde_json::from_str(&line)?)
 }
 
-fn write_line<T: Serialize>(mut stream: &UnixStream, value: &T) -> io::Result<()> {
+fn write_line<T: Serialize>(mut out: impl Write, value: &T) -> io::Result<()> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
-    stream.write_all(&line)
+    out.write_all(&line)
 }
 
 /// Names a socket by way of its directory's descriptor: a socket's path has at most 107 bytes
@@ -227,7 +300,8 @@ mod tests {
         fs::create_dir(&deep).unwrap();
         assert!(deep.as_os_str().as_bytes().len() > 107);
         let (terminals, threads): (Vec<_>, Vec<_>) = (0..3).map(|_| terminal()).unzip();
-        let control = Control::listen(&deep, terminals.iter().cloned().collect()).unwrap();
+        let control =
+            Control::listen(&deep, terminals.iter().cloned().collect(), Arc::default()).unwrap();
         let answers = poll_now(&deep, Some("8988")).unwrap();
         assert_eq!(answers.len(), 3);
         assert!(
@@ -244,10 +318,29 @@ mod tests {
     }
 
     #[test]
+    fn a_thousand_cards_are_shown_while_none_of_them_answers() {
+        let directory = tempfile::tempdir().unwrap();
+        let board = Arc::new(Board::default());
+        (0..1000).for_each(|n| board.expect(&format!("vpcd:{n}")));
+        let control = Control::listen(directory.path(), Posts::default(), board).unwrap();
+        let bridges = status(directory.path()).unwrap();
+        assert_eq!(bridges.len(), 1);
+        assert_eq!(bridges[0].pid, std::process::id());
+        assert_eq!(bridges[0].cards.len(), 1000);
+        drop(control);
+        assert!(status(directory.path()).unwrap().is_empty());
+    }
+
+    #[test]
     fn nonsense_on_the_socket_harms_nobody() {
         let directory = tempfile::tempdir().unwrap();
         let (post, thread) = terminal();
-        let control = Control::listen(directory.path(), Posts::from_iter([post.clone()])).unwrap();
+        let control = Control::listen(
+            directory.path(),
+            Posts::from_iter([post.clone()]),
+            Arc::default(),
+        )
+        .unwrap();
         for nonsense in [
             &b"\n"[..],
             b"{}\n",
@@ -270,7 +363,7 @@ mod tests {
     #[test]
     fn it_ends_even_if_its_directory_is_gone() {
         let directory = tempfile::tempdir().unwrap();
-        let control = Control::listen(directory.path(), Posts::default()).unwrap();
+        let control = Control::listen(directory.path(), Posts::default(), Arc::default()).unwrap();
         drop(directory);
         drop(control);
     }

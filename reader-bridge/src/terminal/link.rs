@@ -134,6 +134,7 @@ impl Link {
         let Some(waiting) = self.waiting.take_if(|waiting| waiting.endpoint == endpoint) else {
             return Ok(());
         };
+        tracing::debug!(endpoint, ?addresses, "looked up");
         self.server = Some(Server {
             endpoint,
             addresses: addresses?,
@@ -153,6 +154,7 @@ impl Link {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => socket.send(datagram),
             sent => sent,
         }?;
+        tracing::debug!(%to, from = ?socket.local_addr().ok(), bytes = datagram.len(), "sent");
         if let (Some(trace), Ok(from)) = (&self.trace, socket.local_addr()) {
             trace.datagram(from, to, datagram);
         }
@@ -184,6 +186,7 @@ impl Link {
         for socket in &self.sockets {
             match socket.socket.recv(&mut buffer) {
                 Ok(length) => {
+                    tracing::debug!(from = %socket.to, bytes = length, "received");
                     let datagram = buffer[..length].to_vec();
                     if let (Some(trace), Ok(here)) = (&self.trace, socket.socket.local_addr()) {
                         trace.datagram(socket.to, here, &datagram);

@@ -4,6 +4,7 @@
 //! thread serves one card, so that no card's trouble is another's.
 
 mod arrival;
+pub mod board;
 mod clock;
 pub mod control;
 mod link;
@@ -165,6 +166,7 @@ impl<'a> Terminal<'a> {
 
     /// Runs until it is stopped, its one exchange is over, or it cannot go on.
     pub fn run(&mut self) -> Result<(), TerminalError> {
+        let _span = tracing::error_span!("card", place = %self.label).entered();
         let mut inserted = true;
         while !self.stopping {
             if self.open_card(&mut inserted)? {
@@ -214,6 +216,7 @@ impl<'a> Terminal<'a> {
             .and_then(|known| known.session.next_action())
         {
             self.follow_in_trace()?;
+            let _span = self.exchange_span().entered();
             match action {
                 Action::Ask(ask) => match self.secapp.ask(ask) {
                     Ok(reply) => self.input(Input::Card(reply))?,
@@ -236,6 +239,15 @@ impl<'a> Terminal<'a> {
             }
         }
         Ok(lost.unwrap_or(Step::On))
+    }
+
+    /// Ties what is logged to its exchange.
+    fn exchange_span(&self) -> tracing::Span {
+        let number = self
+            .known
+            .as_ref()
+            .map(|known| known.session.exchange_number());
+        tracing::error_span!("exchange", number)
     }
 
     /// Ties what passes to its exchange.

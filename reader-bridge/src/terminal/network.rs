@@ -41,6 +41,7 @@ pub fn watch(posts: Posts) -> io::Result<()> {
             while settled(&socket).is_ok() {
                 let now = source_addresses();
                 if now != known {
+                    tracing::info!(from = ?now, "the network has changed");
                     known = now;
                     for post in posts.all() {
                         post.send(Mail::Wake(Occasion::NetworkChange));

@@ -21,8 +21,11 @@ mod loss;
 mod routes;
 mod schedules;
 
+mod logs;
+mod metrics;
 mod pcsc;
 mod personalise;
 mod process;
 mod run;
+mod status;
 mod trace;

@@ -5,11 +5,13 @@
 //! the path of its file is.
 
 mod cards;
+mod observing;
 mod service;
 mod telling;
 mod timing;
 
 pub(super) use cards::Cards;
+pub(super) use observing::Observing;
 pub(super) use service::Service;
 pub(super) use telling::Telling;
 pub(super) use timing::{Polling, Waiting};
