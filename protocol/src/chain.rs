@@ -10,8 +10,8 @@
 use core::fmt;
 
 use crate::{
-    identity::{Iccid, Mode, UID_LEN, Uid, UidRand},
-    kdf::{Purpose, derive, derive_key},
+    identity::{Iccid, Mode, Uid, UidRand},
+    kdf::{Input, Purpose},
     key::{Key, MAC_LEN, Prf},
 };
 
@@ -37,7 +37,7 @@ enum Origin {
 impl Link {
     /// The first link, from the subscription's key K: `K_1 = KDF(K, 'C')`.
     pub fn first(k: &Key, uid_1: Uid, mode: Mode) -> Self {
-        let key = derive_key(&Prf::new(k), k, Purpose::Chain, mode, &[]);
+        let key = Input::new(Purpose::Chain, mode).key(&Prf::new(k), k.length());
         Self::restore(uid_1, key, mode)
     }
 
@@ -66,24 +66,65 @@ impl Link {
         self.mode
     }
 
+    /// The link with its key schedule made, for several steps with the same key.
+    #[inline]
+    pub fn keyed(&self) -> Keyed<'_> {
+        Keyed {
+            link: self,
+            prf: Prf::new(&self.key),
+        }
+    }
+
     /// The link that an accepted response with this seed leads to.
     #[must_use]
     pub fn child(&self, rand: UidRand) -> Self {
-        let prf = Prf::new(&self.key);
-        let context: [&[u8]; 2] = [&self.uid.0, &rand.0];
-        let mut uid = Uid([0; UID_LEN]);
-        derive(&prf, Purpose::NextUid, self.mode, &context, &mut uid.0);
-        let key = if self.mode.rotates() || self.origin == Origin::Recovery {
-            derive_key(&prf, &self.key, Purpose::NextKey, self.mode, &context)
+        self.keyed().child(rand)
+    }
+}
+
+/// A link at work: what an exchange computes, either side of it. The key schedule is made once.
+pub struct Keyed<'a> {
+    link: &'a Link,
+    prf: Prf,
+}
+
+impl Keyed<'_> {
+    /// The link itself.
+    pub const fn link(&self) -> &Link {
+        self.link
+    }
+
+    /// The identity that an accepted response with this seed leads to.
+    #[inline]
+    pub fn child_uid(&self, rand: UidRand) -> Uid {
+        Uid(self.next(Purpose::NextUid, rand).bytes(&self.prf))
+    }
+
+    /// The link that an accepted response with this seed leads to.
+    #[must_use]
+    #[inline]
+    pub fn child(&self, rand: UidRand) -> Link {
+        let link = self.link;
+        let key = if link.mode.rotates() || link.origin == Origin::Recovery {
+            self.next(Purpose::NextKey, rand)
+                .key(&self.prf, link.key.length())
         } else {
-            self.key.clone()
+            link.key.clone()
         };
-        Self::restore(uid, key, self.mode)
+        Link::restore(self.child_uid(rand), key, link.mode)
     }
 
     /// `KDF(K_n, purpose, "")`: `K_enc`, `K_mac` or `K_poll`.
-    pub(crate) fn derived(&self, prf: &Prf, purpose: Purpose) -> Key {
-        derive_key(prf, &self.key, purpose, self.mode, &[])
+    #[inline]
+    pub(crate) fn derived(&self, purpose: Purpose) -> Key {
+        Input::new(purpose, self.link.mode).key(&self.prf, self.link.key.length())
+    }
+
+    #[inline]
+    fn next(&self, purpose: Purpose, rand: UidRand) -> Input {
+        Input::new(purpose, self.link.mode)
+            .put(&self.link.uid.0)
+            .put(&rand.0)
     }
 }
 
@@ -110,7 +151,7 @@ pub struct RecoveryLink {
 impl RecoveryLink {
     /// e = 0: `K_R(0) = KDF(K, 'G')`.
     pub fn first(k: &Key, uid_1: Uid, mode: Mode) -> Self {
-        let key = derive_key(&Prf::new(k), k, Purpose::Recovery, mode, &[]);
+        let key = Input::new(Purpose::Recovery, mode).key(&Prf::new(k), k.length());
         Self {
             uid_1,
             key,
@@ -156,7 +197,8 @@ impl RecoveryLink {
     pub fn next(&self) -> Self {
         let prf = Prf::new(&self.key);
         let uid = self.recovery_uid();
-        let key = derive_key(&prf, &self.key, Purpose::Recovery, self.mode, &[&uid.0]);
+        let input = Input::new(Purpose::Recovery, self.mode).put(&uid.0);
+        let key = input.key(&prf, self.key.length());
         Self {
             key,
             e: self.e.saturating_add(1),
@@ -165,15 +207,8 @@ impl RecoveryLink {
     }
 
     fn recovery_uid(&self) -> Uid {
-        let mut uid = Uid([0; UID_LEN]);
-        derive(
-            &Prf::new(&self.key),
-            Purpose::Identity,
-            self.mode,
-            &[&self.uid_1.0],
-            &mut uid.0,
-        );
-        uid
+        let input = Input::new(Purpose::Identity, self.mode).put(&self.uid_1.0);
+        Uid(input.bytes(&Prf::new(&self.key)))
     }
 }
 
@@ -185,15 +220,8 @@ impl fmt::Debug for RecoveryLink {
 
 /// The first identity when it is *concealed*: `KDF(K, 'I', ICCID, 10)`, so that the ICCID never travels.
 pub fn concealed_uid(k: &Key, iccid: &Iccid, mode: Mode) -> Uid {
-    let mut uid = Uid([0; UID_LEN]);
-    derive(
-        &Prf::new(k),
-        Purpose::Identity,
-        mode,
-        &[iccid.as_bytes()],
-        &mut uid.0,
-    );
-    uid
+    let input = Input::new(Purpose::Identity, mode).put(iccid.as_bytes());
+    Uid(input.bytes(&Prf::new(k)))
 }
 
 /// `K_H`: proves a card to the OTA server. Does not change.
@@ -202,7 +230,7 @@ pub struct SessionKey(Key);
 impl SessionKey {
     /// `K_H = KDF(K, 'H')`.
     pub fn derive(k: &Key, mode: Mode) -> Self {
-        Self(derive_key(&Prf::new(k), k, Purpose::OtaSession, mode, &[]))
+        Self(Input::new(Purpose::OtaSession, mode).key(&Prf::new(k), k.length()))
     }
 
     /// A session key that was stored.

@@ -7,9 +7,15 @@
 //! The mode byte stands in every derivation, so that two sides that disagree on it fail at the
 //! first look-up or signature instead of being talked down to a weaker one.
 
+use alloc::vec::Vec;
+use core::iter::once;
+
+use zeroize::Zeroizing;
+
 use crate::{
     identity::Mode,
-    key::{Key, MAC_LEN, Prf},
+    key::{Key, KeyLength, MAC_LEN},
+    prf::{Message, Prf},
 };
 
 /// SP 800-108's Label begins with this, whatever the purpose.
@@ -45,51 +51,77 @@ pub enum Purpose {
 
 /// Fills `out` (at most 255 blocks of 16 bytes) with `KDF(prf's key, purpose, context)` under `mode`.
 pub fn derive(prf: &Prf, purpose: Purpose, mode: Mode, context: &[&[u8]], out: &mut [u8]) {
-    debug_assert!(context.len() <= MAX_CONTEXT_PARTS && out.len() <= 255 * MAC_LEN);
-    let label = [
-        LABEL[0],
-        LABEL[1],
-        LABEL[2],
-        LABEL[3],
-        purpose as u8,
-        mode.byte(),
-        0,
-    ];
+    debug_assert!(out.len() <= 255 * MAC_LEN);
     let bits = u16::try_from(out.len() * 8)
         .unwrap_or(u16::MAX)
         .to_be_bytes();
-    let mut fixed: [&[u8]; MAX_CONTEXT_PARTS + 2] = [&[]; MAX_CONTEXT_PARTS + 2];
-    fixed[0] = &label;
-    fixed[1..=context.len()].copy_from_slice(context);
-    fixed[context.len() + 1] = &bits;
-    counter_mode(prf, &fixed[..context.len() + 2], out);
+    let label = label(purpose, mode);
+    let mut fixed = Vec::with_capacity(1 + MAX_CONTEXT_PARTS + 1);
+    fixed.push(&label[..]);
+    fixed.extend(context);
+    fixed.push(&bits);
+    counter_mode(prf, &fixed, out);
 }
 
-/// The longest context: identity, message id, attempt.
+/// A context that is usually not longer.
 const MAX_CONTEXT_PARTS: usize = 3;
 
-/// A key as long as the PRF's own, derived from it.
-pub(crate) fn derive_key(
-    prf: &Prf,
-    parent: &Key,
-    purpose: Purpose,
-    mode: Mode,
-    context: &[&[u8]],
-) -> Key {
-    Key::filled(parent.length(), |out| {
-        derive(prf, purpose, mode, context, out)
-    })
+const fn label(purpose: Purpose, mode: Mode) -> [u8; 7] {
+    let [g, t, s, one] = *LABEL;
+    [g, t, s, one, purpose as u8, mode.byte(), 0]
 }
 
 /// SP 800-108r1, 4.1, with an 8-bit counter before the fixed input data.
 fn counter_mode(prf: &Prf, fixed: &[&[u8]], out: &mut [u8]) {
     for (counter, chunk) in (1u8..=255).zip(out.chunks_mut(MAC_LEN)) {
         let counter = [counter];
-        let mut parts: [&[u8]; MAX_CONTEXT_PARTS + 3] = [&[]; MAX_CONTEXT_PARTS + 3];
-        parts[0] = &counter;
-        parts[1..=fixed.len()].copy_from_slice(fixed);
-        let block = zeroize::Zeroizing::new(prf.mac(&parts));
+        let parts: Vec<&[u8]> = once(&counter[..]).chain(fixed.iter().copied()).collect();
+        let block = Zeroizing::new(prf.mac(&parts));
         chunk.copy_from_slice(&block[..chunk.len()]);
+    }
+}
+
+/// The fast way to [`derive`]: an input whose context is of a length that the compiler knows, at most 38 bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Input(Message<3>);
+
+impl Input {
+    #[inline(always)]
+    pub(crate) fn new(purpose: Purpose, mode: Mode) -> Self {
+        Self(Message::new().put(&[1]).put(&label(purpose, mode)))
+    }
+
+    /// Adds to the context.
+    #[inline(always)]
+    pub(crate) fn put<const N: usize>(self, part: &[u8; N]) -> Self {
+        Self(self.0.put(part))
+    }
+
+    /// The first N bytes (at most 16) of what is derived.
+    #[inline(always)]
+    pub(crate) fn bytes<const N: usize>(self, prf: &Prf) -> [u8; N] {
+        let bits = u16::try_from(8 * N).unwrap_or(u16::MAX);
+        let block = Zeroizing::new(prf.mac_of(&self.0.put(&bits.to_be_bytes())));
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(&block[..N]);
+        bytes
+    }
+
+    /// A key of this length.
+    #[inline(always)]
+    pub(crate) fn key(self, prf: &Prf, length: KeyLength) -> Key {
+        match length {
+            KeyLength::Aes128 => Key::aes_128(self.bytes(prf)),
+            KeyLength::Aes256 => {
+                let message = self.0.put(&256u16.to_be_bytes());
+                let first = Zeroizing::new(prf.mac_of(&message));
+                let second = Zeroizing::new(prf.mac_of(&message.begin_with(2)));
+                Key::filled(length, |key| {
+                    key[..MAC_LEN].copy_from_slice(&first[..]);
+                    key[MAC_LEN..].copy_from_slice(&second[..]);
+                })
+            }
+        }
     }
 }
 

@@ -1,14 +1,13 @@
-//! Symmetric keys of 16 or 32 bytes and the one primitive made of them, AES-CMAC
-//! (NIST SP 800-38B, RFC 4493).
+//! Symmetric keys of 16 or 32 bytes.
 //!
 //! Keys have no readable `Debug`, are wiped when dropped, and compare in constant time.
 
 use core::fmt;
 
-use aes::{Aes128, Aes256, cipher::KeyInit};
-use cmac::{Cmac, Mac};
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::ZeroizeOnDrop;
+
+pub use crate::prf::{Prf, is_accelerated};
 
 /// Length of a CMAC over AES, in bytes.
 pub const MAC_LEN: usize = 16;
@@ -93,6 +92,17 @@ impl Key {
         Ok(key)
     }
 
+    /// A key of AES-128.
+    #[inline]
+    pub const fn aes_128(key: [u8; 16]) -> Self {
+        let mut bytes = [0; 32];
+        bytes.split_at_mut(16).0.copy_from_slice(&key);
+        Self {
+            bytes,
+            length: KeyLength::Aes128,
+        }
+    }
+
     /// A key of the given length, its bytes written by `fill`.
     pub fn filled(length: KeyLength, fill: impl FnOnce(&mut [u8])) -> Self {
         let mut key = Self {
@@ -140,42 +150,4 @@ impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({:?}, redacted)", self.length)
     }
-}
-
-/// AES-CMAC under one key, its key schedule computed once.
-#[derive(Clone)]
-pub struct Prf(Inner);
-
-#[derive(Clone)]
-enum Inner {
-    Aes128(Cmac<Aes128>),
-    Aes256(Cmac<Aes256>),
-}
-
-impl Prf {
-    /// Prepares CMAC under `key`.
-    pub fn new(key: &Key) -> Self {
-        Self(match key.sized() {
-            Sized::Aes128(key) => Inner::Aes128(Cmac::new(key.into())),
-            Sized::Aes256(key) => Inner::Aes256(Cmac::new(key.into())),
-        })
-    }
-
-    /// CMAC over the concatenation of `parts`.
-    pub fn mac(&self, parts: &[&[u8]]) -> [u8; MAC_LEN] {
-        match &self.0 {
-            Inner::Aes128(cmac) => finish(cmac.clone(), parts),
-            Inner::Aes256(cmac) => finish(cmac.clone(), parts),
-        }
-    }
-}
-
-fn finish<M: Mac<OutputSize = aes::cipher::consts::U16>>(
-    mut mac: M,
-    parts: &[&[u8]],
-) -> [u8; MAC_LEN] {
-    for part in parts {
-        mac.update(part);
-    }
-    mac.finalize().into_bytes().into()
 }

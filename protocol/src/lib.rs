@@ -34,7 +34,6 @@
 //! # }
 //! ```
 #![no_std]
-#![forbid(unsafe_code)]
 
 extern crate alloc;
 
@@ -45,6 +44,7 @@ pub mod kdf;
 pub mod key;
 pub mod msg;
 pub mod poll;
+mod prf;
 pub mod remote;
 pub mod response;
 pub mod secret;

@@ -10,10 +10,10 @@ use core::ops::Range;
 use subtle::ConstantTimeEq;
 
 use crate::{
-    chain::Link,
+    chain::{Keyed, Link},
     identity::{UID_LEN, Uid},
     kdf::Purpose,
-    key::Prf,
+    prf::{Message, Prf},
 };
 
 /// First byte of a plain poll.
@@ -152,18 +152,26 @@ impl Link {
         poll.mac = Some([0; POLL_MAC_LEN]);
         let signed = poll.signed_part();
         bytes[..PLAIN_LEN].copy_from_slice(&signed);
-        bytes[PLAIN_LEN..].copy_from_slice(&self.poll_mac(&signed));
+        bytes[PLAIN_LEN..].copy_from_slice(&self.keyed().poll_mac(&signed));
         PollDatagram {
             bytes,
             len: AUTHENTICATED_LEN,
         }
     }
 
+    /// As [`Keyed::verify`].
+    pub fn verify(&self, poll: &Poll) -> Result<(), PollRefused> {
+        self.keyed().verify(poll)
+    }
+}
+
+impl Keyed<'_> {
     /// The server's side: whether a poll under this identity is to be answered at all.
     ///
     /// The MAC is compared in constant time.
+    #[inline]
     pub fn verify(&self, poll: &Poll) -> Result<(), PollRefused> {
-        match (&poll.mac, self.mode().authenticates_polls()) {
+        match (&poll.mac, self.link().mode().authenticates_polls()) {
             (None, false) => Ok(()),
             (None, true) => Err(PollRefused::Unauthenticated),
             (Some(_), false) => Err(PollRefused::Authenticated),
@@ -178,9 +186,11 @@ impl Link {
         }
     }
 
+    #[inline]
     fn poll_mac(&self, signed: &[u8; PLAIN_LEN]) -> [u8; POLL_MAC_LEN] {
-        let k_poll = self.derived(&Prf::new(self.key()), Purpose::Poll);
-        let mac = Prf::new(&k_poll).mac(&[signed]);
+        let k_poll = self.derived(Purpose::Poll);
+        let message = Message::<1>::new().put(signed);
+        let mac = Prf::new(&k_poll).mac_of(&message);
         let mut short = [0; POLL_MAC_LEN];
         short.copy_from_slice(&mac[..POLL_MAC_LEN]);
         short

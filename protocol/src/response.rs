@@ -10,16 +10,16 @@
 
 use core::ops::Range;
 
-use aes::{Aes128, Aes256, cipher::KeyIvInit, cipher::StreamCipher};
-use ctr::Ctr64BE;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::{
-    chain::Link,
+    chain::{Keyed, Link},
     identity::{Mode, UID_RAND_LEN, UidRand},
     kdf::Purpose,
-    key::{Key, MAC_LEN, Prf, Sized},
+    key::MAC_LEN,
+    msg::NOTHING_TO_DO,
+    prf::{Message, Prf, crypt},
 };
 
 /// First byte of a response.
@@ -147,6 +147,23 @@ impl core::fmt::Debug for Opened {
 }
 
 impl Link {
+    /// As [`Keyed::seal`].
+    pub fn seal(
+        &self,
+        msg: &[u8],
+        sent: u16,
+        rand: UidRand,
+    ) -> Result<ResponseDatagram, MsgTooLong> {
+        self.keyed().seal(msg, sent, rand)
+    }
+
+    /// As [`Keyed::open`].
+    pub fn open(&self, response: &Response<'_>) -> Result<Opened, NotAuthentic> {
+        self.keyed().open(response)
+    }
+}
+
+impl Keyed<'_> {
     /// The server's side: the answer to a poll under this identity.
     ///
     /// The same arguments give the same bytes.
@@ -156,27 +173,28 @@ impl Link {
         sent: u16,
         rand: UidRand,
     ) -> Result<ResponseDatagram, MsgTooLong> {
-        let max = max_msg(self.mode());
+        let max = max_msg(self.link().mode());
         if msg.len() > max {
             return Err(MsgTooLong {
                 len: msg.len(),
                 max,
             });
         }
-        let prf = Prf::new(self.key());
-        let t = self.signature(&prf, msg, sent, rand);
+        let t = self.signature(msg, sent, rand);
         let len = MIN_LEN + msg.len();
         let mut bytes = [0; MAX_LEN];
         bytes[0] = TAG;
         bytes[N].copy_from_slice(&t[SIG..]);
-        let (head, body) = bytes.split_at_mut(BODY);
+        let body = &mut bytes[BODY..];
         let (text, trailer) = body.split_at_mut(msg.len());
         text.copy_from_slice(msg);
         trailer[..SENT].copy_from_slice(&sent.to_be_bytes());
         trailer[SENT..SENT + SIG].copy_from_slice(&t[..SIG]);
         trailer[SENT + SIG..TRAILER].copy_from_slice(&rand.0);
-        let k_enc = self.derived(&prf, Purpose::Encrypt);
-        crypt(&k_enc, &head[N], &mut body[..len - BODY]);
+        let k_enc = self.derived(Purpose::Encrypt);
+        let mut n = [0; 8];
+        n.copy_from_slice(&t[SIG..]);
+        crypt(&k_enc, n, &mut body[..len - BODY]);
         Ok(ResponseDatagram { bytes, len })
     }
 
@@ -184,8 +202,7 @@ impl Link {
     /// bytes of its signature, in constant time.
     pub fn open(&self, response: &Response<'_>) -> Result<Opened, NotAuthentic> {
         let datagram = response.0;
-        let prf = Prf::new(self.key());
-        let k_enc = self.derived(&prf, Purpose::Encrypt);
+        let k_enc = self.derived(Purpose::Encrypt);
         let msg_len = datagram.len() - MIN_LEN;
         let mut opened = Opened {
             body: Zeroizing::new([0; MAX_LEN]),
@@ -193,9 +210,11 @@ impl Link {
         };
         let body = &mut opened.body[..datagram.len() - BODY];
         body.copy_from_slice(&datagram[BODY..]);
-        crypt(&k_enc, &datagram[N], body);
+        let mut n = [0; 8];
+        n.copy_from_slice(&datagram[N]);
+        crypt(&k_enc, n, body);
 
-        let t = self.signature(&prf, opened.msg(), opened.sent(), opened.uid_rand());
+        let t = self.signature(opened.msg(), opened.sent(), opened.uid_rand());
         let sig_at = msg_len + SENT;
         let right =
             t[..SIG].ct_eq(&opened.body[sig_at..sig_at + SIG]) & t[SIG..].ct_eq(&datagram[N]);
@@ -207,23 +226,15 @@ impl Link {
     }
 
     /// T over this identity.
-    fn signature(&self, prf: &Prf, msg: &[u8], sent: u16, rand: UidRand) -> [u8; MAC_LEN] {
-        let k_mac = self.derived(prf, Purpose::Mac);
-        let (sent, uid) = (sent.to_be_bytes(), self.uid());
-        Prf::new(&k_mac).mac(&[&[TAG], msg, &sent, &uid.0, &rand.0])
-    }
-}
-
-/// CTR in place; the counter block is N and a 64-bit block counter from 0.
-fn crypt(k_enc: &Key, n: &[u8], data: &mut [u8]) {
-    let mut block = [0; MAC_LEN];
-    block[..n.len()].copy_from_slice(n);
-    match k_enc.sized() {
-        Sized::Aes128(key) => {
-            Ctr64BE::<Aes128>::new(key.into(), (&block).into()).apply_keystream(data)
+    #[inline]
+    fn signature(&self, msg: &[u8], sent: u16, rand: UidRand) -> [u8; MAC_LEN] {
+        let prf = Prf::new(&self.derived(Purpose::Mac));
+        let (sent, uid) = (sent.to_be_bytes(), self.link().uid());
+        if *msg == NOTHING_TO_DO {
+            // Nearly every answer: its length is known.
+            let message = Message::<2>::new().put(&[TAG]).put(&NOTHING_TO_DO);
+            return prf.mac_of(&message.put(&sent).put(&uid.0).put(&rand.0));
         }
-        Sized::Aes256(key) => {
-            Ctr64BE::<Aes256>::new(key.into(), (&block).into()).apply_keystream(data)
-        }
+        prf.mac(&[&[TAG], msg, &sent, &uid.0, &rand.0])
     }
 }

@@ -69,6 +69,11 @@ fn announce(server: &Server, socket: &Path) {
             "a restored store: devices may be ahead; walking, and nothing is queued for a minute"
         ),
     }
+    if !protocol::key::is_accelerated() {
+        tracing::warn!(
+            "this processor has no AES instructions that are used here: an answer costs several times as much"
+        );
+    }
     let (listen, socket) = (server.local_addr(), socket.display());
     tracing::info!(%listen, %socket, subscriptions, generation, "answering polls");
 }

@@ -1,0 +1,255 @@
+//! AES-CMAC (NIST SP 800-38B, RFC 4493) and AES in counter mode: the two uses of AES in the method.
+//!
+//! Owns the choice of who computes them: on x86-64 with AES instructions our own code ([`ni`]), which makes a key
+//! schedule and a short MAC in a few dozen nanoseconds; everywhere else the `cmac` and `ctr` crates. Both give the
+//! same bytes, which is tested. Keys live for one datagram here, so what a schedule costs counts as much as a block.
+
+use alloc::vec::Vec;
+
+use aes::{
+    Aes128, Aes256,
+    cipher::{KeyInit, KeyIvInit, StreamCipher},
+};
+use cmac::{Cmac, Mac};
+use ctr::Ctr64BE;
+
+use crate::key::{Key, MAC_LEN, Sized};
+
+#[cfg(target_arch = "x86_64")]
+mod ni;
+
+/// Length of AES's block, in bytes.
+const BLOCK: usize = 16;
+
+/// AES-CMAC under one key, its key schedule computed once.
+#[derive(Clone)]
+pub struct Prf(Inner);
+
+#[derive(Clone)]
+enum Inner {
+    #[cfg(target_arch = "x86_64")]
+    Ni128(ni::Cmac<{ ni::AES_128 }>),
+    #[cfg(target_arch = "x86_64")]
+    Ni256(ni::Cmac<{ ni::AES_256 }>),
+    Aes128(Cmac<Aes128>),
+    Aes256(Cmac<Aes256>),
+}
+
+impl Prf {
+    /// Prepares CMAC under `key`.
+    #[inline]
+    pub fn new(key: &Key) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(here) = ni::Here::check() {
+            return Self(match key.sized() {
+                Sized::Aes128(key) => Inner::Ni128(ni::Cmac::aes_128(here, key)),
+                Sized::Aes256(key) => Inner::Ni256(ni::Cmac::aes_256(here, key)),
+            });
+        }
+        Self::portable(key)
+    }
+
+    /// The same without the processor's help where the crates can do without.
+    fn portable(key: &Key) -> Self {
+        Self(match key.sized() {
+            Sized::Aes128(key) => Inner::Aes128(Cmac::new(key.into())),
+            Sized::Aes256(key) => Inner::Aes256(Cmac::new(key.into())),
+        })
+    }
+
+    /// CMAC over the concatenation of `parts`.
+    pub fn mac(&self, parts: &[&[u8]]) -> [u8; MAC_LEN] {
+        match &self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Inner::Ni128(cmac) => cmac.parts(parts),
+            #[cfg(target_arch = "x86_64")]
+            Inner::Ni256(cmac) => cmac.parts(parts),
+            Inner::Aes128(cmac) => finish(cmac.clone(), parts),
+            Inner::Aes256(cmac) => finish(cmac.clone(), parts),
+        }
+    }
+
+    /// CMAC over a message that was put together in one place.
+    #[inline]
+    pub(crate) fn mac_of<const BLOCKS: usize>(&self, message: &Message<BLOCKS>) -> [u8; MAC_LEN] {
+        match &self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Inner::Ni128(cmac) => cmac.message(message),
+            #[cfg(target_arch = "x86_64")]
+            Inner::Ni256(cmac) => cmac.message(message),
+            Inner::Aes128(cmac) => finish(cmac.clone(), &[&message.bytes()]),
+            Inner::Aes256(cmac) => finish(cmac.clone(), &[&message.bytes()]),
+        }
+    }
+}
+
+fn finish<M: Mac<OutputSize = aes::cipher::consts::U16>>(
+    mut mac: M,
+    parts: &[&[u8]],
+) -> [u8; MAC_LEN] {
+    for part in parts {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}
+
+/// A short message to be signed, put together in registers: each block is a number, its first byte the highest.
+///
+/// Bytes that were written one by one and are read as a whole block make the processor wait until they have left it;
+/// with a dozen messages for each datagram that would cost more than AES does.
+#[derive(Clone, Copy)]
+pub(crate) struct Message<const BLOCKS: usize> {
+    blocks: [u128; BLOCKS],
+    len: usize,
+}
+
+impl<const BLOCKS: usize> Message<BLOCKS> {
+    #[inline(always)]
+    pub(crate) const fn new() -> Self {
+        Self {
+            blocks: [0; BLOCKS],
+            len: 0,
+        }
+    }
+
+    /// Adds at most 16 bytes. The caller has seen to it that there is room.
+    #[inline(always)]
+    pub(crate) fn put<const N: usize>(mut self, part: &[u8; N]) -> Self {
+        const { assert!(N <= BLOCK) };
+        let mut wide = [0; BLOCK];
+        wide[..N].copy_from_slice(part);
+        let part = u128::from_be_bytes(wide);
+        let (block, at) = (self.len / BLOCK, self.len % BLOCK);
+        self.blocks[block] |= part >> (8 * at);
+        if at + N > BLOCK {
+            self.blocks[block + 1] |= part << (8 * (BLOCK - at));
+        }
+        self.len += N;
+        self
+    }
+
+    /// The same message with another first byte.
+    #[inline(always)]
+    pub(crate) fn begin_with(mut self, byte: u8) -> Self {
+        self.blocks[0] = self.blocks[0] << 8 >> 8 | u128::from(byte) << (8 * (BLOCK - 1));
+        self
+    }
+
+    /// Whether no padding is needed (SP 800-38B, 6.2 step 4).
+    #[inline(always)]
+    const fn is_full(&self) -> bool {
+        self.len > 0 && self.len.is_multiple_of(BLOCK)
+    }
+
+    /// The message in whole blocks, padded where it has to be.
+    #[inline(always)]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    fn padded(&self) -> ([u128; BLOCKS], usize) {
+        let mut blocks = self.blocks;
+        if !self.is_full() {
+            blocks[self.len / BLOCK] |= 0x80 << (8 * (BLOCK - 1 - self.len % BLOCK));
+        }
+        (blocks, self.len.div_ceil(BLOCK).max(1))
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let bytes = self.blocks.iter().flat_map(|block| block.to_be_bytes());
+        bytes.take(self.len).collect()
+    }
+}
+
+/// AES in counter mode, in place: the counter block is `n` and a 64-bit block counter from 0 (SP 800-38A, 6.5).
+pub(crate) fn crypt(key: &Key, n: [u8; 8], data: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(here) = ni::Here::check() {
+        return match key.sized() {
+            Sized::Aes128(key) => ni::crypt_128(here, key, n, data),
+            Sized::Aes256(key) => ni::crypt_256(here, key, n, data),
+        };
+    }
+    crypt_portable(key, n, data);
+}
+
+fn crypt_portable(key: &Key, n: [u8; 8], data: &mut [u8]) {
+    let mut block = [0; BLOCK];
+    block[..n.len()].copy_from_slice(&n);
+    match key.sized() {
+        Sized::Aes128(key) => {
+            Ctr64BE::<Aes128>::new(key.into(), (&block).into()).apply_keystream(data);
+        }
+        Sized::Aes256(key) => {
+            Ctr64BE::<Aes256>::new(key.into(), (&block).into()).apply_keystream(data);
+        }
+    }
+}
+
+/// Whether this processor computes AES by instructions. Without them an answer costs several times as much.
+pub fn is_accelerated() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return ni::Here::check().is_some();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{vec, vec::Vec};
+
+    use proptest::prelude::*;
+
+    use super::{Message, Prf, crypt, crypt_portable};
+    use crate::key::Key;
+
+    fn key() -> impl Strategy<Value = Key> {
+        let bytes = prop_oneof![
+            prop::collection::vec(any::<u8>(), 16),
+            prop::collection::vec(any::<u8>(), 32)
+        ];
+        bytes.prop_map(|bytes| Key::from_bytes(&bytes).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn every_way_to_a_mac_gives_the_crates_bytes(
+            key in key(),
+            parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..5),
+        ) {
+            let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+            let (ours, theirs) = (Prf::new(&key), Prf::portable(&key));
+            let expected = theirs.mac(&parts);
+            prop_assert_eq!(ours.mac(&parts), expected);
+        }
+
+        #[test]
+        fn short_messages_give_the_crates_bytes(
+            key in key(), one in any::<[u8; 1]>(), ten in any::<[u8; 10]>(), eight in any::<[u8; 8]>(), full in any::<[u8; 16]>(),
+        ) {
+            let (ours, theirs) = (Prf::new(&key), Prf::portable(&key));
+            let empty = Message::<4>::new();
+            let messages = [
+                (empty, vec![]),
+                (empty.put(&one), one.to_vec()),
+                (empty.put(&full), full.to_vec()),
+                (empty.put(&full).put(&full), [full, full].concat()),
+                (empty.put(&eight).put(&ten).put(&eight), [&eight[..], &ten, &eight].concat()),
+                (empty.put(&ten).put(&full).put(&ten), [&ten[..], &full, &ten].concat()),
+                (empty.put(&[0]).put(&ten).begin_with(one[0]), [&one[..], &ten].concat()),
+            ];
+            for (message, bytes) in messages {
+                let expected = theirs.mac(&[&bytes]);
+                prop_assert_eq!(ours.mac_of(&message), expected);
+                prop_assert_eq!(theirs.mac_of(&message), expected);
+            }
+        }
+
+        #[test]
+        fn counter_mode_gives_the_crates_bytes(
+            key in key(), n in any::<[u8; 8]>(), data in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let (mut ours, mut theirs) = (data.clone(), data);
+            crypt(&key, n, &mut ours);
+            crypt_portable(&key, n, &mut theirs);
+            prop_assert_eq!(ours, theirs);
+        }
+    }
+}
