@@ -1,13 +1,19 @@
 //! One device: identity, key, count of resends, and the card's rules for polls and answers
 //! (`docs/protocol.md`, chapter 5). All devices of a fleet come from one seed.
+//!
+//! It is a model of SecApp without its APDUs and its memory, so that millions fit into one process: what it
+//! keeps between polls is 64 bytes, the recovery identity is derived when it is needed. `tests/card.rs` holds it
+//! to the card itself.
+
+use std::io::{self, Write};
 
 use protocol::{
     chain::{Link, RecoveryLink},
     identity::{Iccid, Mode, Uid},
     key::{Key, Prf},
     msg::Msg,
-    poll::PollDatagram,
-    response::Response,
+    poll::{AUTHENTICATED_LEN, PLAIN_LEN, PollDatagram},
+    response::{Opened, Response},
 };
 
 /// The count of resends at which the recovery identity polls first, and again after so many more.
@@ -44,6 +50,50 @@ impl Fleet {
             seed: Prf::new(&key),
             mode,
         }
+    }
+
+    /// Device `number` as it leaves the factory.
+    pub fn device(&self, number: u32) -> Device {
+        let profile = self.profile(number);
+        Device {
+            number,
+            link: Link::first(&profile.k, Uid::from(profile.iccid), profile.mode),
+            e: 0,
+            resends: 0,
+            last_message: 0,
+        }
+    }
+
+    /// `R(e)` of device `number`.
+    fn recovery(&self, number: u32, e: u32) -> Link {
+        let profile = self.profile(number);
+        let first = RecoveryLink::first(&profile.k, Uid::from(profile.iccid), profile.mode);
+        (0..e).fold(first, |link, _| link.next()).identity()
+    }
+
+    /// Length of a poll in bytes.
+    pub fn poll_len(&self) -> usize {
+        if self.mode.authenticates_polls() {
+            AUTHENTICATED_LEN
+        } else {
+            PLAIN_LEN
+        }
+    }
+
+    /// Writes the devices' subscriptions as CSV for an import.
+    pub fn write_csv(
+        &self,
+        numbers: impl IntoIterator<Item = u32>,
+        mut to: impl Write,
+    ) -> io::Result<()> {
+        writeln!(to, "reference,iccid,key,mode,first_identity")?;
+        for number in numbers {
+            let profile = self.profile(number);
+            let (reference, iccid) = (&profile.reference, &profile.iccid);
+            let key = hex::encode(profile.k.as_bytes());
+            writeln!(to, "{reference},{iccid},{key},{},iccid", self.mode.byte())?;
+        }
+        Ok(())
     }
 
     /// What the operator knows of device `number`.
@@ -84,32 +134,21 @@ pub enum Judged {
 /// A device that polls.
 #[derive(Clone)]
 pub struct Device {
+    number: u32,
     link: Link,
-    recovery: RecoveryLink,
+    e: u32,
     resends: u32,
     last_message: u32,
 }
 
-impl From<&Profile> for Device {
-    fn from(profile: &Profile) -> Self {
-        let uid_1 = Uid::from(profile.iccid);
-        Self {
-            link: Link::first(&profile.k, uid_1, profile.mode),
-            recovery: RecoveryLink::first(&profile.k, uid_1, profile.mode),
-            resends: 0,
-            last_message: 0,
-        }
-    }
-}
-
 impl Device {
     /// The poll at the present count.
-    pub fn poll(&self) -> PollDatagram {
+    pub fn poll(&self, fleet: &Fleet) -> PollDatagram {
         let (first, every) = RECOVERY;
         let recovery = self.resends >= first && self.resends.is_multiple_of(every);
         let counter = self.resend_counter();
         if recovery {
-            self.recovery.identity().poll(counter)
+            fleet.recovery(self.number, self.e).poll(counter)
         } else {
             self.link.poll(counter)
         }
@@ -126,21 +165,11 @@ impl Device {
     }
 
     /// Judges an answer as the card does, and moves on if it is right.
-    pub fn judge(&mut self, datagram: &[u8]) -> Judged {
-        let Ok(response) = Response::parse(datagram) else {
-            return Judged::Foreign;
-        };
-        let recovering = self.resends >= RECOVERY.0;
-        let identity = recovering.then(|| self.recovery.identity());
-        let own = self
-            .link
-            .open(&response)
-            .map(|opened| (opened, self.link.clone()));
-        let opened = own.or_else(|error| {
-            let link = identity.ok_or(error)?;
-            link.open(&response).map(|opened| (opened, link))
-        });
-        let Ok((opened, link)) = opened else {
+    pub fn judge(&mut self, fleet: &Fleet, datagram: &[u8]) -> Judged {
+        let opened = Response::parse(datagram)
+            .ok()
+            .and_then(|response| self.open(fleet, &response));
+        let Some((opened, link)) = opened else {
             return Judged::Foreign;
         };
         let possible = u16::from(self.resend_counter()) + 1;
@@ -149,7 +178,7 @@ impl Device {
         }
         let recovered = link.uid() != self.link.uid();
         if recovered {
-            self.recovery = self.recovery.next();
+            self.e += 1;
         }
         let id = Msg::parse(opened.msg()).ok().and_then(|msg| msg.id());
         let message = id.filter(|id| *id > self.last_message);
@@ -162,6 +191,17 @@ impl Device {
             recovered,
         }
     }
+
+    /// Opens an answer under the current identity or, once that has polled, under the recovery identity.
+    fn open(&self, fleet: &Fleet, response: &Response<'_>) -> Option<(Opened, Link)> {
+        if let Ok(opened) = self.link.open(response) {
+            return Some((opened, self.link.clone()));
+        }
+        let recovering = self.resends >= RECOVERY.0;
+        let link = recovering.then(|| fleet.recovery(self.number, self.e))?;
+        let opened = link.open(response).ok()?;
+        Some((opened, link))
+    }
 }
 
 #[cfg(test)]
@@ -169,8 +209,13 @@ mod tests {
     use super::*;
     use protocol::identity::UidRand;
 
-    fn device() -> Device {
-        Device::from(&Fleet::new(1, Mode::DEFAULT).profile(7))
+    fn fleet() -> Fleet {
+        Fleet::new(1, Mode::DEFAULT)
+    }
+
+    #[test]
+    fn a_device_takes_64_bytes() {
+        assert!(size_of::<Device>() <= 64);
     }
 
     #[test]
@@ -187,32 +232,33 @@ mod tests {
 
     #[test]
     fn an_answer_is_accepted_once_and_moves_the_device_on() {
-        let mut device = device();
+        let (fleet, mut device) = (fleet(), fleet().device(7));
         let answer = device.link.seal(&[0x80, 0], 1, UidRand([9; 8])).unwrap();
         let accepted = Judged::Accepted {
             sent: 1,
             message: None,
             recovered: false,
         };
-        assert_eq!(device.judge(answer.as_bytes()), accepted);
-        assert_eq!(device.judge(answer.as_bytes()), Judged::Foreign);
+        assert_eq!(device.judge(&fleet, answer.as_bytes()), accepted);
+        assert_eq!(device.judge(&fleet, answer.as_bytes()), Judged::Foreign);
     }
 
     #[test]
     fn the_recovery_identity_polls_at_24_and_its_answer_is_accepted_from_then_on() {
-        let mut device = device();
-        let recovery = device.recovery.identity();
+        let (fleet, mut device) = (fleet(), fleet().device(7));
+        let recovery = fleet.recovery(7, 0);
         let answer = recovery.seal(&[0x80, 0], 1, UidRand([9; 8])).unwrap();
         (0..23).for_each(|_| device.raise());
-        assert_eq!(device.judge(answer.as_bytes()), Judged::Foreign);
+        assert_eq!(device.judge(&fleet, answer.as_bytes()), Judged::Foreign);
         device.raise();
-        assert_eq!(device.poll(), recovery.poll(24));
+        assert_eq!(device.poll(&fleet), recovery.poll(24));
         let accepted = Judged::Accepted {
             sent: 1,
             message: None,
             recovered: true,
         };
-        assert_eq!(device.judge(answer.as_bytes()), accepted);
-        assert_eq!(device.recovery.e(), 1);
+        assert_eq!(device.judge(&fleet, answer.as_bytes()), accepted);
+        (0..24).for_each(|_| device.raise());
+        assert_eq!(device.poll(&fleet), fleet.recovery(7, 1).poll(24));
     }
 }

@@ -5,6 +5,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+/// A generator that runs for more of its time than this is what limits the exchanges.
+const BUSY: f64 = 0.95;
+
 /// What was counted.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Counts {
@@ -32,10 +35,14 @@ pub struct Counts {
     pub lost_up: u64,
     /// Answers that the plan's faults lost.
     pub lost_down: u64,
+    /// Datagrams that the plan's faults doubled.
+    pub doubled: u64,
+    /// Datagrams that the plan's faults held up.
+    pub held: u64,
     /// Errors of the sockets, ICMP's included.
-    pub send_errors: u64,
-    /// Times that an exchange was due and no socket was free.
-    pub no_socket: u64,
+    pub socket_errors: u64,
+    /// Times that an exchange was due and as many as allowed were under way.
+    pub begun_late: u64,
 }
 
 /// Counts and latencies.
@@ -45,7 +52,9 @@ pub struct Report {
     pub counts: Counts,
     /// How long it has taken.
     pub elapsed: Duration,
-    /// From the first poll of an exchange to its accepted answer, in microseconds.
+    /// CPU time of the generator.
+    pub cpu: Duration,
+    /// From the moment when an exchange began (at a pace: was due) to its accepted answer, in microseconds.
     latencies: Histogram<u64>,
 }
 
@@ -56,7 +65,17 @@ pub struct Summary {
     counts: Counts,
     seconds: f64,
     per_second: f64,
+    generator: Generator,
     latency_us: Latency,
+}
+
+/// What the generator itself took: near 1, it and not the server sets the pace.
+#[derive(Debug, Serialize)]
+pub struct Generator {
+    /// Part of the time in which it ran.
+    busy: f64,
+    /// CPU nanoseconds for one exchange.
+    cpu_ns_per_exchange: f64,
 }
 
 /// Latencies in microseconds.
@@ -77,6 +96,7 @@ impl Default for Report {
         Self {
             counts: Counts::default(),
             elapsed: Duration::ZERO,
+            cpu: Duration::ZERO,
             latencies: latencies.unwrap_or_else(|_| unreachable!()),
         }
     }
@@ -91,8 +111,7 @@ impl Report {
 
     /// Exchanges per second.
     pub fn per_second(&self) -> f64 {
-        let accepted = u32::try_from(self.counts.accepted).unwrap_or(u32::MAX);
-        f64::from(accepted) / self.elapsed.as_secs_f64().max(0.001)
+        self.counts.accepted as f64 / self.elapsed.as_secs_f64().max(0.001)
     }
 
     /// For programs.
@@ -102,6 +121,11 @@ impl Report {
             counts: self.counts.clone(),
             seconds: self.elapsed.as_secs_f64(),
             per_second: self.per_second(),
+            generator: Generator {
+                busy: self.cpu.as_secs_f64() / self.elapsed.as_secs_f64().max(0.001),
+                cpu_ns_per_exchange: self.cpu.as_secs_f64() * 1e9
+                    / self.counts.accepted.max(1) as f64,
+            },
             latency_us: Latency {
                 p50: at(0.5),
                 p90: at(0.9),
@@ -129,24 +153,37 @@ impl Report {
             ("impossible Sent", self.counts.impossible_sent),
             ("lost up by plan", self.counts.lost_up),
             ("lost down by plan", self.counts.lost_down),
-            ("socket errors", self.counts.send_errors),
-            ("no socket free", self.counts.no_socket),
+            ("doubled by plan", self.counts.doubled),
+            ("held up by plan", self.counts.held),
+            ("socket errors", self.counts.socket_errors),
+            ("begun late", self.counts.begun_late),
         ];
         let shown = counts.iter().filter(|(_, count)| *count > 0);
         let rows: Vec<String> = shown
             .map(|(name, count)| format!("{name:<20}{count:>12}"))
             .collect();
         format!(
-            "{}\n{:<20}{:>12.0} per second for {:.1} s\n{:<20}{:>12} µs median, {} p99, {} p99.9, {} longest",
+            "{}\n{:<20}{:>12.0} per second for {:.1} s\n\
+             {:<20}{:>12} µs median, {} p90, {} p99, {} p99.9, {} longest\n\
+             {:<20}{:>12.0} % busy, {:.0} ns of CPU time for one exchange{}",
             rows.join("\n"),
             "exchanges",
             summary.per_second,
             summary.seconds,
             "latency",
             latency.p50,
+            latency.p90,
             latency.p99,
             latency.p999,
             latency.max,
+            "generator",
+            summary.generator.busy * 100.0,
+            summary.generator.cpu_ns_per_exchange,
+            if summary.generator.busy > BUSY {
+                ": it and not the server sets the pace"
+            } else {
+                ""
+            },
         )
     }
 }

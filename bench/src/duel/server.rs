@@ -1,0 +1,306 @@
+//! The server as people start it: `gts-mock serve` with a store on disk, filled and asked through its own command line.
+//! Everything stands in one directory that goes with this value.
+
+use std::{
+    collections::VecDeque,
+    io::{self, BufRead, BufReader, BufWriter, Write},
+    net::SocketAddr,
+    ops::Range,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{
+    Failure,
+    meter::on_cores,
+    target::{Target, end},
+};
+use crate::device::Fleet;
+
+/// How long a server may take until it says where it answers: a large store is read first.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Between two questions to a server that is not there yet.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+/// Lines of its log that are kept for the case that it ends.
+const LOG_LINES: usize = 20;
+
+/// Where the server is, and how it is started.
+pub struct ServerPlan {
+    /// The program `gts-mock`.
+    pub program: PathBuf,
+    /// Cores it may use.
+    pub cores: Vec<usize>,
+    /// More than one: handed to it as `--workers`.
+    pub workers: usize,
+    /// More options of `gts-mock serve`.
+    pub options: Vec<String>,
+    /// Subscriptions per import; all at once if 0.
+    pub chunk: u32,
+    /// Where the store's directory is made.
+    pub directory: PathBuf,
+}
+
+/// A store, and the server on it while it runs.
+pub struct Server {
+    plan: ServerPlan,
+    directory: TempDir,
+    running: Option<Target>,
+    log: Log,
+}
+
+type Log = Arc<Mutex<VecDeque<String>>>;
+
+impl Server {
+    /// Makes an empty store and starts a server on it.
+    pub fn start(plan: ServerPlan) -> Result<Self, Failure> {
+        let directory = tempfile::Builder::new()
+            .prefix("duel-")
+            .tempdir_in(&plan.directory)?;
+        let mut server = Self {
+            plan,
+            directory,
+            running: None,
+            log: Log::default(),
+        };
+        server.launch()?;
+        server.wait_until(|server| server.status().map(|_| true))?;
+        Ok(server)
+    }
+
+    /// The running process.
+    pub fn target(&self) -> Result<&Target, Failure> {
+        self.running
+            .as_ref()
+            .ok_or_else(|| Failure::Server("it is not running".into()))
+    }
+
+    /// Kills it with SIGKILL and starts it again, until it says where it answers; returns when it was started.
+    pub fn crash_and_start(&mut self) -> Result<Instant, Failure> {
+        if let Some(running) = self.running.take() {
+            running.kill();
+        }
+        let began = Instant::now();
+        self.launch()?;
+        Ok(began)
+    }
+
+    /// Waits until it has this many subscriptions.
+    pub fn wait_for_all(&self, devices: u64) -> Result<(), Failure> {
+        self.wait_until(|server| Ok(server.counter("subscriptions")? == devices))
+    }
+
+    fn launch(&mut self) -> Result<(), Failure> {
+        let mut command = self.command("serve");
+        let workers = self.plan.workers.to_string();
+        command
+            .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
+            .arg("--store")
+            .arg(self.directory.path().join("store"))
+            .args(
+                (self.plan.workers > 1)
+                    .then_some(["--workers", &workers])
+                    .iter()
+                    .flatten(),
+            )
+            .args(&self.plan.options)
+            .stderr(Stdio::piped());
+        let mut child = on_cores(&self.plan.cores, || command.spawn()).map_err(|error| {
+            Failure::Server(format!("{}: {error}", self.plan.program.display()))
+        })?;
+        self.running = match self.address(&mut child) {
+            Ok(address) => Some(Target::new(child, address)?),
+            Err(error) => {
+                end(&mut child);
+                return Err(error);
+            }
+        };
+        Ok(())
+    }
+
+    /// The kernel kills the server should this program be killed (setpriv is part of util-linux).
+    fn command(&self, word: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(&self.plan.program)
+            .arg("--socket")
+            .arg(self.directory.path().join("admin.sock"))
+            .arg(word);
+        command
+    }
+
+    /// Waits for the log line that names the UDP address; the rest of the log is kept flowing.
+    fn address(&self, child: &mut Child) -> Result<SocketAddr, Failure> {
+        let lines = child.stderr.take();
+        let lines = lines.ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        let (found, address) = mpsc::channel();
+        let log = Arc::clone(&self.log);
+        thread::spawn(move || follow(BufReader::new(lines), &log, &found));
+        address
+            .recv_timeout(PATIENCE)
+            .map_err(|_| Failure::Server(format!("it does not start:\n{}", self.log())))
+    }
+
+    fn log(&self) -> String {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    /// Asks again and again: the UDP address may be open before the operator's socket is.
+    fn wait_until(&self, done: impl Fn(&Self) -> Result<bool, Failure>) -> Result<(), Failure> {
+        let began = Instant::now();
+        loop {
+            match done(self) {
+                Ok(true) => return Ok(()),
+                Err(error) if began.elapsed() > PATIENCE => return Err(error),
+                Ok(false) if began.elapsed() > PATIENCE => {
+                    return Err(Failure::Server("it never has all its subscriptions".into()));
+                }
+                _ => thread::sleep(ASK_AGAIN),
+            }
+        }
+    }
+
+    /// `gts-mock status --json`.
+    pub fn status(&self) -> Result<Value, Failure> {
+        let output = self.command("status").arg("--json").output()?;
+        if !output.status.success() {
+            let error = String::from_utf8_lossy(&output.stderr);
+            return Err(Failure::Server(error.trim().to_owned()));
+        }
+        serde_json::from_slice(&output.stdout).map_err(|error| Failure::Server(error.to_string()))
+    }
+
+    /// A number of its status.
+    pub fn counter(&self, name: &str) -> Result<u64, Failure> {
+        let status = self.status()?;
+        let count = status.get(name).and_then(Value::as_u64);
+        count.ok_or_else(|| Failure::Server(format!("its status has no number {name:?}")))
+    }
+
+    /// How many datagrams it has dropped for this reason.
+    pub fn dropped(&self, reason: &str) -> Result<u64, Failure> {
+        let status = self.status()?;
+        let drops = status.get("dropped").and_then(Value::as_array);
+        let drops = drops.ok_or_else(|| Failure::Server("its status has no drops".into()))?;
+        let ours = drops.iter().find(|drop| drop["name"] == reason);
+        Ok(ours.and_then(|drop| drop["count"].as_u64()).unwrap_or(0))
+    }
+
+    /// Imports devices from a stream of CSV; returns how long that took.
+    pub fn import(&self, fleet: &Fleet, devices: u32) -> Result<Duration, Failure> {
+        let began = Instant::now();
+        for numbers in chunks(devices, self.plan.chunk) {
+            let mut command = self.command("subscriptions");
+            command.args(["import", "-"]);
+            command.stdin(Stdio::piped()).stdout(Stdio::null());
+            let mut child = command.spawn()?;
+            let written = match child.stdin.take() {
+                Some(pipe) => {
+                    let mut pipe = BufWriter::with_capacity(1 << 16, pipe);
+                    fleet
+                        .write_csv(numbers, &mut pipe)
+                        .and_then(|()| pipe.flush())
+                }
+                None => Ok(()),
+            };
+            // Its own message tells more than a broken pipe.
+            if !child.wait()?.success() {
+                return Err(Failure::Server("it refuses the import".into()));
+            }
+            written?;
+        }
+        Ok(began.elapsed())
+    }
+
+    /// Imports a file of CSV; returns how long that took.
+    pub fn import_file(&self, file: &Path) -> Result<Duration, Failure> {
+        let began = Instant::now();
+        let mut command = self.command("subscriptions");
+        let status = command
+            .arg("import")
+            .arg(file)
+            .stdout(Stdio::null())
+            .status()?;
+        if !status.success() {
+            return Err(Failure::Server("it refuses the import".into()));
+        }
+        Ok(began.elapsed())
+    }
+
+    /// Queues a message for a device.
+    pub fn queue(&self, reference: &str) -> Result<(), Failure> {
+        let mut command = self.command("message");
+        let output = command
+            .args(["send", "--to", reference, "update-available"])
+            .output()?;
+        if !output.status.success() {
+            let error = String::from_utf8_lossy(&output.stderr);
+            return Err(Failure::Server(error.trim().to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Bytes of the store's files on disk.
+    pub fn disk(&self) -> io::Result<u64> {
+        let files = std::fs::read_dir(self.directory.path().join("store"))?;
+        files.map(|file| Ok(file?.metadata()?.len())).sum()
+    }
+}
+
+fn follow(lines: impl BufRead, log: &Log, found: &mpsc::Sender<SocketAddr>) {
+    for line in lines.lines().map_while(Result::ok) {
+        if let Some(address) = announced(&line) {
+            // Only the first is waited for.
+            let _ = found.send(address);
+        }
+        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+        if log.len() == LOG_LINES {
+            log.pop_front();
+        }
+        log.push_back(line);
+    }
+}
+
+/// The address in the line that says where polls are answered.
+fn announced(line: &str) -> Option<SocketAddr> {
+    let event: Value = serde_json::from_str(line).ok()?;
+    event.get("listen")?.as_str()?.parse().ok()
+}
+
+fn chunks(devices: u32, chunk: u32) -> impl Iterator<Item = Range<u32>> {
+    let chunk = if chunk == 0 { devices } else { chunk };
+    (0..devices)
+        .step_by(chunk.max(1) as usize)
+        .map(move |first| first..devices.min(first.saturating_add(chunk)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_found_in_the_log() {
+        let line = r#"{"level":"INFO","message":"answering polls","listen":"127.0.0.1:4753"}"#;
+        assert_eq!(announced(line), "127.0.0.1:4753".parse().ok());
+        assert_eq!(announced(r#"{"message":"made a new store"}"#), None);
+        assert_eq!(announced("thread panicked"), None);
+    }
+
+    #[test]
+    fn chunks_cover_all_devices_once() {
+        let all = |devices, chunk| chunks(devices, chunk).collect::<Vec<_>>();
+        assert_eq!(all(10, 4), [0..4, 4..8, 8..10]);
+        assert_eq!(all(10, 0), vec![0..10; 1]);
+        assert_eq!(all(0, 4), []);
+    }
+}
