@@ -80,6 +80,9 @@ pub enum CardError {
     /// Nothing came in the time that was given; what was waited for stands here.
     #[error("no card: {0}")]
     NoCard(String),
+    /// The place is there no more: no card will ever come.
+    #[error("{0}")]
+    Closed(String),
     /// Something else wants attention before a card came.
     #[error("interrupted")]
     Interrupted,

@@ -4,7 +4,12 @@ use std::{path::Path, time::Duration};
 
 use applet::{InsertError, Protocol, nvm::WrapKey};
 
-use super::{CardError, CardPort, CardSpec, image::ImagePort, pcsc::PcscPort, vpcd::VpcdPort};
+use super::{
+    CardError, CardPort, CardSpec,
+    image::ImagePort,
+    pcsc::{PcscPort, Sharing},
+    vpcd::VpcdPort,
+};
 
 /// What a port needs besides its place.
 pub struct Options {
@@ -28,8 +33,8 @@ pub enum OpenError {
 /// Opens the port. It waits for readers and cards later; an image must be there.
 pub fn open(spec: &CardSpec, options: Options) -> Result<Box<dyn CardPort>, OpenError> {
     Ok(match spec {
-        CardSpec::AnyReader => Box::new(PcscPort::new(None)?),
-        CardSpec::Reader(name) => Box::new(PcscPort::new(Some(name.clone()))?),
+        CardSpec::AnyReader => Box::new(PcscPort::new(None, Sharing::Shared)?),
+        CardSpec::Reader(name) => Box::new(PcscPort::new(Some(name.clone()), Sharing::Shared)?),
         CardSpec::Vpcd(port) => {
             let port = VpcdPort::listen(*port)?;
             Box::new(port.with_command_timeout(options.command_timeout))

@@ -1,18 +1,16 @@
-//! `run`: one card, its server, until told to stop or after one exchange.
+//! `run`: cards and their server, until told to stop or after one exchange.
 
 use std::{io, process::ExitCode, sync::Arc, time::Duration};
 
-use applet::nvm::WrapKey;
 use clap::Args;
 use reader_bridge::{
-    card::{self, CardPort},
     report::{Each, Lines, Log, Reporter},
     session::Config,
     terminal::{
-        Posts, Setup, Terminal,
+        Crew, Posts, Setup, Shelf,
         board::Board,
         control::Control,
-        network, run_all,
+        network,
         store::{Store, StoreError},
     },
 };
@@ -20,6 +18,7 @@ use reader_bridge::{
 use super::{
     exit::{CODES, Failure},
     options::{Cards, Observing, Polling, Servers, Service, Telling, Waiting},
+    places,
     signals::stop_on_signals,
 };
 
@@ -67,31 +66,25 @@ impl Run {
         // Last: whoever has read of an event finds it counted.
         reporters.push(&lines);
         let reporter = Each(reporters);
-        let ports = self.ports()?;
-        // Neighbouring seeds give unrelated sequences (wyrand).
-        let seeds = (0..).map(|n| setup.seed.wrapping_add(n));
-        let terminals = ports
-            .into_iter()
-            .zip(seeds)
-            .map(|(port, seed)| {
-                let setup = Setup {
-                    seed,
-                    ..setup.clone()
-                };
-                Terminal::new(setup, port, &reporter)
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let places = places::open(&self.cards, self.servers.once)?;
+        let posts = Posts::default();
+        let mut crew = Crew::new(setup.clone(), &reporter, posts.clone());
+        places::man(&mut crew, &self.cards, places, &reporter)?;
         let _server = self.observing.serve(metrics.as_ref())?;
-        for terminal in &terminals {
-            board.expect(terminal.label());
-        }
-        self.until_the_end(terminals, &reporter, &board)
+        crew.places().for_each(|place| board.expect(place));
+        let _control = self.attend(&setup.store, &posts, &board)?;
+        self.until_the_end(crew, posts)
     }
 
     /// Whether the options go together, without touching anything; what the session goes by.
     pub(super) fn check(&self) -> Result<Config, Failure> {
         self.cards.check()?;
         self.observing.check()?;
+        if self.servers.once && self.cards.all_readers {
+            return Err(Failure::Arguments(
+                "--once makes one exchange with each --card; --all-readers never knows whether all have come".into(),
+            ));
+        }
         if self.servers.gts.is_empty() {
             return Err(Failure::Arguments(
                 "no server is named: give --gts HOST:PORT, or gts in the configuration".into(),
@@ -113,36 +106,17 @@ impl Run {
             card_wait: self.cards.wait_card.or(wait),
             store: Store::open(self.service.directory()?)?,
             trace: self.telling.trace()?,
+            shelf: Shelf::default(),
         })
     }
 
-    fn ports(&self) -> Result<Vec<Box<dyn CardPort>>, Failure> {
-        let image_key = self.cards.image_key()?;
-        let open = |spec| {
-            let options = card::Options {
-                image_key: image_key.as_ref().map(WrapKey::new),
-                command_timeout: self.cards.card_timeout,
-            };
-            Ok(card::open(spec, options)?)
-        };
-        self.cards.card.iter().map(open).collect()
-    }
-
-    fn until_the_end(
-        &self,
-        terminals: Vec<Terminal<'_>>,
-        reporter: &dyn Reporter,
-        board: &Arc<Board>,
-    ) -> Result<ExitCode, Failure> {
-        let posts: Posts = terminals.iter().map(Terminal::post).collect();
-        let _control = self.attend(&terminals, &posts, board)?;
+    fn until_the_end(&self, crew: Crew<'_>, posts: Posts) -> Result<ExitCode, Failure> {
         let received = stop_on_signals(posts)
             .map_err(|error| Failure::System("signals cannot be caught", error))?;
-        let why = || match received.signal() {
+        let ended = crew.run(|| match received.signal() {
             Some(signal) => format!("signal {signal}"),
             None => "done".into(),
-        };
-        let ended = run_all(terminals, reporter, why);
+        });
         let mut failures = ended.into_iter().filter_map(Result::err).map(Failure::from);
         if let Some(first) = failures.next() {
             failures.for_each(|failure| super::complain(&failure));
@@ -165,20 +139,21 @@ impl Run {
     /// waits for neither.
     fn attend(
         &self,
-        terminals: &[Terminal<'_>],
+        store: &Store,
         posts: &Posts,
         board: &Arc<Board>,
     ) -> Result<Option<Control>, Failure> {
-        let Some(first) = terminals.first().filter(|_| !self.servers.once) else {
+        if self.servers.once {
             return Ok(None);
-        };
+        }
         network::watch(posts.clone())
             .map_err(|error| Failure::System("the network cannot be watched", error))?;
-        Control::listen(first.directory(), posts.clone(), Arc::clone(board))
+        let directory = store.directory();
+        Control::listen(directory, posts.clone(), Arc::clone(board))
             .map(Some)
             .map_err(|source| {
                 Failure::Store(StoreError::Io {
-                    path: first.directory().to_owned(),
+                    path: directory.to_owned(),
                     what: "listen in this directory",
                     source,
                 })

@@ -5,11 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Known, Terminal, TerminalError, clock, store::Loaded, wait::wait};
+use super::{Known, Terminal, TerminalError, clock, shelf, store::Loaded, wait::wait};
 use crate::{
     card::{CardError, Wait},
     secapp::{Card, SecAppError},
-    session::{Event, Memory, Session},
+    session::{Event, Input, Memory, Session},
 };
 
 /// After trouble with a reader or card for which there is no event to wait for.
@@ -19,14 +19,14 @@ impl Terminal<'_> {
     /// Waits for a card and takes up its session. `false`: look at what is new, and try again.
     pub(super) fn open_card(&mut self, inserted: &mut bool) -> Result<bool, TerminalError> {
         let once = self.setup.config.once.is_some();
-        if self.card_until.is_none() && (once || self.known.is_none()) {
+        if self.card_until.is_none() && (once || self.last.is_none()) {
             let wait = self.setup.card_wait;
             self.card_until = wait.and_then(|wait| Instant::now().checked_add(wait));
         }
         match self.look_for_card() {
             Ok(card) => {
                 self.card_until = None;
-                self.take_up(&card).map(|()| true)
+                self.take_up(&card)
             }
             Err(SecAppError::Port(error)) => self.no_card(error, inserted).map(|()| false),
             Err(refused) => {
@@ -64,6 +64,10 @@ impl Terminal<'_> {
         match error {
             CardError::Interrupted => return self.read_mail(),
             CardError::NoCard(why) => return Err(TerminalError::NoCard(why)),
+            CardError::Closed(why) => {
+                self.closed = Some(why);
+                return Ok(());
+            }
             _ => {}
         }
         *inserted = true;
@@ -87,14 +91,23 @@ impl Terminal<'_> {
         self.read_mail()
     }
 
-    /// The session of this card: the one that was interrupted, or a new one from what is remembered.
-    fn take_up(&mut self, card: &Card) -> Result<(), TerminalError> {
+    /// The session of this card: the one that was interrupted, or a new one from what is remembered. `false`:
+    /// another terminal has it, look again.
+    fn take_up(&mut self, card: &Card) -> Result<bool, TerminalError> {
         let name = card.iccid_text();
-        if self.known.as_ref().is_none_or(|known| known.name != name) {
-            self.known = None;
+        let known = match self.setup.shelf.take(&name) {
+            shelf::Session::Here(known) => *known,
+            shelf::Session::New => self.remember(name.clone()).inspect_err(|_| {
+                self.setup.shelf.give_up(&name);
+            })?,
+            shelf::Session::Elsewhere => return self.wait_for_the_other(),
+        };
+        self.elsewhere = false;
+        if self.last.as_ref() != Some(&name) {
             self.link.close();
-            self.known = Some(self.remember(name)?);
         }
+        self.last = Some(name);
+        self.known = Some(known);
         let state = self
             .known
             .as_ref()
@@ -107,7 +120,29 @@ impl Terminal<'_> {
             // A card may have none, and needs none to be worked with.
             statistics: self.secapp.statistics().ok().map(Into::into),
         };
-        self.tell(&ready)
+        self.tell(&ready)?;
+        Ok(true)
+    }
+
+    /// The card is there twice, or the other terminal has not noticed yet that it has left.
+    fn wait_for_the_other(&mut self) -> Result<bool, TerminalError> {
+        if !std::mem::replace(&mut self.elsewhere, true) {
+            self.tell(&Event::CardRefused {
+                why: "another reader of this bridge has a card with the same ICCID; once that one is gone, this one is served"
+                    .into(),
+            })?;
+        }
+        self.pause().map(|()| false)
+    }
+
+    /// The card is gone; its session goes on where it comes to next.
+    pub(super) fn put_down(&mut self) -> Result<(), TerminalError> {
+        // Again, if its place was taken away from under it.
+        self.input(Input::CardGone)?;
+        if let Some(known) = self.known.take() {
+            self.setup.shelf.put(known);
+        }
+        Ok(())
     }
 
     fn remember(&self, name: String) -> Result<Known, TerminalError> {

@@ -23,6 +23,8 @@ use crate::session::Occasion;
 pub enum Mail {
     /// End.
     Stop,
+    /// End: the place is there no more, and why.
+    Close(String),
     /// An occasion for a poll.
     Wake(Occasion),
     /// Somebody on this machine asks for a poll, and wants to know what becomes of that.

@@ -7,11 +7,13 @@ mod arrival;
 pub mod board;
 mod clock;
 pub mod control;
+mod crew;
+pub mod find;
 mod link;
 mod mail;
 pub mod network;
 mod posts;
-mod several;
+mod shelf;
 pub mod store;
 mod wait;
 
@@ -30,10 +32,11 @@ use crate::{
     trace::{CardTrace, Trace, TracedPort},
 };
 use clock::Timer;
+pub use crew::{Crew, Finder, Open, Orders};
 use link::Link;
 pub use mail::{Mail, Mailbox, PollNowReply, PollNowResult, Post};
 pub use posts::{Listed, Posts};
-pub use several::run_all;
+pub use shelf::Shelf;
 use store::{CardFile, Store, StoreError};
 
 /// How one terminal is set up.
@@ -49,6 +52,19 @@ pub struct Setup {
     pub store: Store,
     /// Where everything that passes is written.
     pub trace: Option<Arc<Trace>>,
+    /// Sessions of cards that are nowhere just now.
+    pub shelf: Shelf,
+}
+
+impl Setup {
+    /// The same for the terminal with this number, with dice of its own.
+    fn numbered(&self, number: usize) -> Self {
+        Self {
+            // Neighbouring seeds give unrelated sequences (wyrand).
+            seed: self.seed.wrapping_add(number as u64),
+            ..self.clone()
+        }
+    }
 }
 
 /// Why a terminal ended without being told to.
@@ -69,6 +85,9 @@ pub enum TerminalError {
     /// What happens cannot be told.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
+    /// Readers cannot be looked for.
+    #[error("{0}")]
+    Readers(String),
     /// The operating system failed.
     #[error("{0}: {1}")]
     System(&'static str, io::Error),
@@ -94,8 +113,14 @@ pub struct Terminal<'a> {
     link: Link,
     timer: Timer,
     trace: Option<CardTrace>,
-    /// The card that was there last, with its file.
+    /// The card that is there, with its file.
     known: Option<Known>,
+    /// The name of the card that was there last, to whose polls the link still hears answers.
+    last: Option<String>,
+    /// Why its place is there no more.
+    closed: Option<String>,
+    /// Another terminal works with the card that is there; that has been told.
+    elsewhere: bool,
     card_is_there: bool,
     /// Until when a card must have come.
     card_until: Option<Instant>,
@@ -143,6 +168,9 @@ impl<'a> Terminal<'a> {
             secapp: SecApp::new(port),
             mailbox,
             known: None,
+            last: None,
+            closed: None,
+            elsewhere: false,
             card_is_there: false,
             card_until: None,
             stopping: false,
@@ -159,6 +187,11 @@ impl<'a> Terminal<'a> {
         &self.label
     }
 
+    /// Why its place is there no more, if that is what has ended it.
+    pub fn closed(&self) -> Option<&str> {
+        self.closed.as_deref()
+    }
+
     /// Where it remembers its cards.
     pub fn directory(&self) -> &Path {
         self.setup.store.directory()
@@ -168,12 +201,13 @@ impl<'a> Terminal<'a> {
     pub fn run(&mut self) -> Result<(), TerminalError> {
         let _span = tracing::error_span!("card", place = %self.label).entered();
         let mut inserted = true;
-        while !self.stopping {
+        while !self.is_over() {
             if self.open_card(&mut inserted)? {
                 self.card_is_there = true;
-                let step = self.work(inserted)?;
+                let step = self.work(inserted);
                 self.card_is_there = false;
-                match step {
+                self.put_down()?;
+                match step? {
                     Step::Ended => break,
                     Step::CardLost { removed } => inserted = removed,
                     Step::On => {}
@@ -181,6 +215,10 @@ impl<'a> Terminal<'a> {
             }
         }
         Ok(())
+    }
+
+    const fn is_over(&self) -> bool {
+        self.stopping || self.closed.is_some()
     }
 
     /// Runs the session until the card is lost or everything is over.
@@ -191,7 +229,7 @@ impl<'a> Terminal<'a> {
                 Step::On => {}
                 step => return Ok(step),
             }
-            if self.stopping {
+            if self.is_over() {
                 return Ok(Step::Ended);
             }
             self.sleep()?;
@@ -291,6 +329,7 @@ impl<'a> Terminal<'a> {
         for mail in self.mailbox.take() {
             match mail {
                 Mail::Stop => self.stopping = true,
+                Mail::Close(why) => self.closed = Some(why),
                 Mail::Wake(occasion) => self.input(Input::Wake(occasion))?,
                 Mail::PollNow { iccid, reply } => {
                     let answer = self.poll_now(iccid.as_deref())?;

@@ -19,6 +19,7 @@ mod demo;
 mod figures;
 mod hostile;
 mod kills;
+mod many;
 mod messages;
 mod modes;
 mod neighbours;

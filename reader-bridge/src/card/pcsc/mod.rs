@@ -1,9 +1,10 @@
-//! `pcsc` and `pcsc:NAME`: a card in a PC/SC reader, shared with other programs.
+//! `pcsc` and `pcsc:NAME`: a card in a PC/SC reader, shared with other programs or not.
 //!
 //! Owns choosing a card among the readers, connecting to it, and transactions. Refuses to know what
 //! the commands mean. PC/SC Workgroup, Part 5, as pcsc-lite implements it.
 
 mod failure;
+mod readers;
 mod watch;
 
 use std::{ffi::CString, os::fd::BorrowedFd, time::Duration};
@@ -12,12 +13,33 @@ use pcsc::{Context, Disposition, Error, Protocol, Protocols, Scope, ShareMode, T
 
 use super::{Atr, CardError, CardPort, CardSpec, Held, Power, Transport, Wait};
 use failure::{card_error, no_service};
+pub use readers::Readers;
 use watch::{Seen, Snapshot, Watch};
+
+/// Whether other programs reach the card, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sharing {
+    /// They do, between two sequences of commands (`SCARD_SHARE_SHARED`).
+    #[default]
+    Shared,
+    /// Nobody else does as long as the card is worked with (`SCARD_SHARE_EXCLUSIVE`).
+    Exclusive,
+}
+
+impl Sharing {
+    const fn mode(self) -> ShareMode {
+        match self {
+            Self::Shared => ShareMode::Shared,
+            Self::Exclusive => ShareMode::Exclusive,
+        }
+    }
+}
 
 /// A PC/SC reader, or whichever has a card first.
 pub struct PcscPort {
     /// `None`: any.
     name: Option<String>,
+    sharing: Sharing,
     watch: Watch,
     card: Option<Connected>,
     refused: Option<Insertion>,
@@ -46,9 +68,10 @@ const BUSY_RETRY: Duration = Duration::from_secs(2);
 
 impl PcscPort {
     /// The reader called `name`, or any. Succeeds without pcscd: [`CardPort::connect`] waits for it.
-    pub fn new(name: Option<String>) -> Result<Self, CardError> {
+    pub fn new(name: Option<String>, sharing: Sharing) -> Result<Self, CardError> {
         Ok(Self {
             name,
+            sharing,
             watch: Watch::start()?,
             card: None,
             refused: None,
@@ -79,7 +102,7 @@ impl PcscPort {
 
     fn open(&self, insertion: Insertion) -> Result<(Connected, Atr), Error> {
         let context = Context::establish(Scope::System)?;
-        let card = context.connect(&insertion.reader, ShareMode::Shared, Protocols::ANY)?;
+        let card = context.connect(&insertion.reader, self.sharing.mode(), Protocols::ANY)?;
         let status = card.status2_owned()?;
         let transport = transport(&status);
         let atr = Atr::parse(status.atr()).map_err(|_| Error::InvalidAtr)?;
@@ -167,7 +190,7 @@ impl CardPort for PcscPort {
     }
 
     fn is_shared(&self) -> bool {
-        true
+        self.sharing == Sharing::Shared
     }
 
     fn removal(&self) -> Option<BorrowedFd<'_>> {
@@ -202,7 +225,7 @@ impl CardPort for PcscPort {
             Power::Cycle => Disposition::UnpowerCard,
         };
         let card = &mut connected.card;
-        card.reconnect(ShareMode::Shared, Protocols::ANY, disposition)
+        card.reconnect(self.sharing.mode(), Protocols::ANY, disposition)
             .map_err(card_error)?;
         let status = card.status2_owned().map_err(card_error)?;
         connected.transport = transport(&status);

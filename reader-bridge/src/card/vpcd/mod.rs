@@ -1,19 +1,25 @@
 //! `vpcd:PORT`: the bridge is the virtual reader; a virtual card connects to it over TCP.
 //!
-//! Owns the listening socket, one card's connection, and its timeouts. Refuses to know what the
+//! [`VpcdPort`] takes in one card at a time, [`Slots`] any number. Owns the listening socket, the cards'
+//! connections, and their timeouts. Refuses to know what the
 //! commands mean. The protocol is that of vsmartcard's vpcd (`src/vpcd/vpcd.c` there): see `frame.rs`.
 
+mod card;
 mod frame;
+mod slots;
 
 use std::{
     io,
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     os::fd::{AsFd, BorrowedFd},
     time::Duration,
 };
 
+use socket2::{Domain, Protocol, Socket, Type};
+
 use super::{Atr, CardError, CardPort, CardSpec, Held, Power, Wait};
-use frame::Control;
+use card::VpcdCard;
+pub use slots::{Slots, Taken};
 
 /// How long a card may take for one command, unless told otherwise.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,31 +35,10 @@ pub struct VpcdPort {
     refused: Option<VpcdCard>,
 }
 
-/// One connected virtual card.
-#[derive(Debug)]
-struct VpcdCard {
-    stream: TcpStream,
-    timeout: Duration,
-}
-
 impl VpcdPort {
     /// Listens on 127.0.0.1:`port`; port 0 takes any that is free.
     pub fn listen(port: u16) -> Result<Self, CardError> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| {
-            let hint = match error.kind() {
-                io::ErrorKind::AddrInUse => {
-                    "; another program listens there (pcscd's vpcd driver takes 35963 and 35964): choose another port"
-                }
-                _ => "",
-            };
-            CardError::io(
-                format!("cannot be a virtual reader on 127.0.0.1:{port}{hint}"),
-                error,
-            )
-        })?;
-        listener
-            .set_nonblocking(true)
-            .map_err(|error| CardError::io("the virtual reader's socket", error))?;
+        let listener = listen(port)?;
         Ok(Self {
             listener,
             command_timeout: COMMAND_TIMEOUT,
@@ -110,6 +95,37 @@ impl VpcdPort {
     }
 }
 
+/// Listens on 127.0.0.1:`port`, without blocking.
+fn listen(port: u16) -> Result<TcpListener, CardError> {
+    let failed = |error: io::Error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "; another program listens there (pcscd's vpcd driver takes 35963 and 35964): choose another port"
+            }
+            _ => "",
+        };
+        CardError::io(
+            format!("cannot be a virtual reader on 127.0.0.1:{port}{hint}"),
+            error,
+        )
+    };
+    bind(port).map_err(failed)
+}
+
+/// As `TcpListener::bind`, with room for many cards that come at once.
+fn bind(port: u16) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    // As the standard library does: a port is free again as soon as its listener is gone.
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Cards that have connected and were not taken in yet; Linux allows 4,096 (net.core.somaxconn).
+const BACKLOG: i32 = 1024;
+
 impl CardPort for VpcdPort {
     fn place(&self) -> String {
         CardSpec::Vpcd(self.port().unwrap_or_default()).to_string()
@@ -134,7 +150,7 @@ impl CardPort for VpcdPort {
     }
 
     fn removal(&self) -> Option<BorrowedFd<'_>> {
-        self.card.as_ref().map(|card| card.stream.as_fd())
+        self.card.as_ref().map(VpcdCard::fd)
     }
 
     fn check(&mut self) -> Result<(), CardError> {
@@ -146,82 +162,12 @@ impl CardPort for VpcdPort {
     }
 
     fn power(&mut self, how: Power) -> Result<Atr, CardError> {
-        let card = self.card()?;
-        card.stay_quiet()?;
-        match how {
-            Power::Cycle => card.power_cycle(),
-            Power::Reset => card.reset(),
-        }
+        self.card()?.power(how)
     }
 
     fn release(&mut self, refused: bool) {
         let card = self.card.take();
         self.refused = if refused { card } else { None };
-    }
-}
-
-impl VpcdCard {
-    fn new(stream: TcpStream, timeout: Duration) -> Result<Self, CardError> {
-        let prepared = stream
-            .set_nonblocking(false)
-            .and_then(|()| stream.set_nodelay(true))
-            .and_then(|()| stream.set_write_timeout(Some(timeout)));
-        prepared.map_err(|error| CardError::io("a virtual card's connection", error))?;
-        Ok(Self { stream, timeout })
-    }
-
-    /// Off, on, and the answer to reset.
-    fn power_cycle(&mut self) -> Result<Atr, CardError> {
-        frame::write(&mut self.stream, &[Control::PowerOff as u8])?;
-        frame::write(&mut self.stream, &[Control::PowerOn as u8])?;
-        self.atr()
-    }
-
-    /// Warm reset, and the answer to it.
-    fn reset(&mut self) -> Result<Atr, CardError> {
-        frame::write(&mut self.stream, &[Control::Reset as u8])?;
-        self.atr()
-    }
-
-    fn atr(&mut self) -> Result<Atr, CardError> {
-        frame::write(&mut self.stream, &[Control::GetAtr as u8])?;
-        Atr::parse(&frame::read(&mut self.stream, self.timeout)?)
-    }
-
-    /// A card speaks only when it is asked: anything to be read is its end, or a breach.
-    fn stay_quiet(&mut self) -> Result<(), CardError> {
-        let mut byte = [0];
-        let peeked = self
-            .stream
-            .set_nonblocking(true)
-            .and_then(|()| self.stream.peek(&mut byte));
-        self.stream
-            .set_nonblocking(false)
-            .map_err(|error| CardError::io("a virtual card's connection", error))?;
-        match peeked {
-            Ok(0) => Err(CardError::Gone(
-                "the virtual card has closed its connection".into(),
-            )),
-            Ok(_) => Err(CardError::Broken("it speaks without being asked".into())),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(CardError::Gone(error.to_string())),
-        }
-    }
-}
-
-/// On any error the connection is given up by [`CardPort::connect`] or [`CardPort::check`]: an
-/// answer that comes late would pass for that of the next command.
-impl Held for &mut VpcdCard {
-    fn transmit(&mut self, command: &[u8]) -> Result<Vec<u8>, CardError> {
-        // One byte would be a control code.
-        debug_assert!(command.len() > 1);
-        self.stay_quiet()?;
-        let answer = frame::write(&mut self.stream, command)
-            .and_then(|()| frame::read(&mut self.stream, self.timeout));
-        if answer.is_err() {
-            drop(self.stream.shutdown(std::net::Shutdown::Both));
-        }
-        answer
     }
 }
 

@@ -4,9 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use protocol::key::Key;
-use reader_bridge::card::CardSpec;
+use reader_bridge::card::{CardSpec, pcsc::Sharing};
 
-use crate::cli::{exit::Failure, key_file::key, values};
+use crate::cli::{exit::Failure, key_file::key, pattern::Pattern, values};
 
 /// Which cards.
 #[derive(Args)]
@@ -17,6 +17,22 @@ pub(in crate::cli) struct Cards {
     /// by itself.
     #[arg(long, value_name = "CARD")]
     pub(in crate::cli) card: Vec<CardSpec>,
+    /// Serve the card in every PC/SC reader, also in those that are attached later. Goes together with --card.
+    #[arg(long)]
+    pub(in crate::cli) all_readers: bool,
+    /// With --all-readers: only readers whose whole name is like this; * stands for anything, ? for one
+    /// character. Repeatable: like any of them.
+    #[arg(long, value_name = "PATTERN")]
+    include_reader: Vec<Pattern>,
+    /// With --all-readers: no readers whose whole name is like this, even if included. Repeatable.
+    #[arg(long, value_name = "PATTERN")]
+    exclude_reader: Vec<Pattern>,
+    /// Keep other programs away from cards in PC/SC readers as long as they are there; without, they are shared.
+    #[arg(long)]
+    exclusive: bool,
+    /// How many virtual cards may be connected to one vpcd:PORT at once.
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u16).range(1..))]
+    max_cards: u16,
     /// How long to wait for a card [default: 10s with --once, for ever without].
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub(in crate::cli) wait_card: Option<Duration>,
@@ -32,9 +48,15 @@ pub(in crate::cli) struct Cards {
 impl Cards {
     /// What goes together, without opening anything.
     pub(in crate::cli) fn check(&self) -> Result<(), Failure> {
-        if self.card.is_empty() {
+        if self.card.is_empty() && !self.all_readers {
             return Err(Failure::Arguments(
-                "no card is named: give --card CARD, or card in the configuration".into(),
+                "no card is named: give --card CARD or --all-readers, or card in the configuration"
+                    .into(),
+            ));
+        }
+        if self.all_readers && self.card.contains(&CardSpec::AnyReader) {
+            return Err(Failure::Arguments(
+                "--card pcsc is one of the readers that --all-readers serves already: leave one of the two out".into(),
             ));
         }
         // The same place twice would be two terminals for one card.
@@ -45,6 +67,29 @@ impl Cards {
             )));
         }
         Ok(())
+    }
+
+    /// Whether --all-readers serves the reader with this name. One that --card names is served already.
+    pub(in crate::cli) fn wants(&self, reader: &str) -> bool {
+        let like = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(reader));
+        let named = |card: &CardSpec| matches!(card, CardSpec::Reader(name) if name == reader);
+        (self.include_reader.is_empty() || like(&self.include_reader))
+            && !like(&self.exclude_reader)
+            && !self.card.iter().any(named)
+    }
+
+    /// Whether other programs reach cards in readers.
+    pub(in crate::cli) const fn sharing(&self) -> Sharing {
+        if self.exclusive {
+            Sharing::Exclusive
+        } else {
+            Sharing::Shared
+        }
+    }
+
+    /// How many virtual cards one port takes.
+    pub(in crate::cli) fn limit(&self) -> usize {
+        self.max_cards.into()
     }
 
     /// The key that images are wrapped under.

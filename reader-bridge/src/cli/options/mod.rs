@@ -2,7 +2,8 @@
 //!
 //! Each is an option of the command line and, under the same name, a key of the configuration file
 //! (`config`): there is no second list. A switch is a `bool`; a key or password is never an option, only
-//! the path of its file is.
+//! the path of its file is. What goes together is checked in `check` and not by clap, for whom a switch that a
+//! file sets to `false` is given, too.
 
 mod cards;
 mod observing;
