@@ -14,6 +14,7 @@
 #![deny(unsafe_code)]
 
 pub mod card;
+pub mod fault;
 pub mod metrics;
 pub mod personalise;
 pub mod report;

@@ -17,8 +17,9 @@ use super::config::ConfigError;
 pub(super) const CODES: &str = "\
 Exit codes:
   0  done; without --once, ended by SIGINT, SIGTERM or SIGHUP
-  1  the system refused: standard output, the trace file, the address for metrics, threads
-  2  the command line or the configuration is not understood
+  1  the system refused: standard output, a file to be written, the address for metrics, threads;
+     script: a case failed, or could not be run; diff: the cards differ
+  2  the command line or the configuration is not understood, or a script, or a log to import
   3  no card: no reader, no card in it in time, an image that is damaged or in use
   4  the card has no SecApp
   5  no answer from the server to any of the polls that --attempts allows
@@ -28,6 +29,11 @@ Exit codes:
   9  poll-now: the polling rules of the card's operator do not allow polls on request
   10  personalise: the card has no such card manager's keys, or others
   128 + signal  --once was ended by a signal before it was done";
+
+/// A script, or a log to import, is wrong.
+pub(super) const WRONG: u8 = 2;
+/// There is no card.
+pub(super) const NO_CARD: u8 = 3;
 
 /// Why a command was not done.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +56,10 @@ pub(super) enum Failure {
         address: SocketAddr,
         error: io::Error,
     },
+    #[error("{}: it cannot be written: {error}", path.display())]
+    Record { path: PathBuf, error: io::Error },
+    #[error("{}: {error}", path.display())]
+    Input { path: PathBuf, error: io::Error },
     #[error("{}: {error}", path.display())]
     KeyFile { path: PathBuf, error: io::Error },
     /// The key itself is never repeated.
@@ -79,9 +89,13 @@ impl Failure {
     /// The exit code of [`CODES`].
     pub(super) fn code(&self) -> ExitCode {
         let code: u8 = match self {
-            Self::System(..) | Self::Output(_) | Self::Trace { .. } | Self::Metrics { .. } => 1,
-            Self::Arguments(_) | Self::Config(_) => 2,
-            Self::Card(_) | Self::NobodyToAsk | Self::NobodyRuns => 3,
+            Self::System(..)
+            | Self::Output(_)
+            | Self::Trace { .. }
+            | Self::Record { .. }
+            | Self::Metrics { .. } => 1,
+            Self::Arguments(_) | Self::Config(_) | Self::Input { .. } => WRONG,
+            Self::Card(_) | Self::NobodyToAsk | Self::NobodyRuns => NO_CARD,
             Self::Terminal(error) => of_terminal(error),
             Self::Store(_) => 7,
             Self::KeyFile { .. }

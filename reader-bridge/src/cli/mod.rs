@@ -3,8 +3,10 @@
 mod check_config;
 mod config;
 mod exit;
+mod faults;
 mod key_file;
 mod log;
+mod opening;
 mod options;
 mod pattern;
 mod personalise;
@@ -46,9 +48,9 @@ enum Command {
     Personalise(Box<personalise::Personalise>),
     PollNow(poll_now::PollNow),
     Script(Box<script::Script>),
-    Shell(shell::Shell),
-    Relay(tools::Relay),
-    Diff(tools::Diff),
+    Shell(Box<shell::Shell>),
+    Relay(Box<tools::Relay>),
+    Diff(Box<tools::Diff>),
     Import(tools::Import),
     Status(status::Status),
     Simulate(simulate::Simulate),

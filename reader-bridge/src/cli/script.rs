@@ -11,7 +11,7 @@ use std::{
 
 use clap::{Args, ValueEnum, ValueHint};
 use reader_bridge::{
-    card::{self, CardSpec},
+    card::CardSpec,
     script::{
         self, Case, CaseResult, Finish, Plan, Runner, Script as Loaded, Setting, SystemFiles,
         Variables, parse_value,
@@ -19,36 +19,38 @@ use reader_bridge::{
     },
 };
 
-use super::{exit::Failure, key_file::wrap_key, values};
+use super::{
+    exit::{CODES, Failure, NO_CARD, WRONG},
+    opening::Opening,
+    values,
+};
 
-const HELP: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   reader-bridge script tests/conformance/*.apdu --card image:card.img
   reader-bridge script suite.apdu --card pcsc --report junit > report.xml
   reader-bridge script a.apdu b.apdu --card 'pcsc:Reader 1' --card 'pcsc:Reader 2' --jobs 2
   echo '00A4040000' | reader-bridge script - --card vpcd:35970
-
-Exit codes:
-  0  all cases passed, or were skipped
-  1  a case failed or could not be run
-  2  a script, or the command line, is wrong
-  3  no card";
+  reader-bridge script suite.apdu --card pcsc --fault card:pull-after=20 --seed 1";
 
 /// Run test scripts on cards (docs/scripts.md).
 #[derive(Args)]
-#[command(after_help = HELP)]
+#[command(after_help = format!("{EXAMPLES}\n\n{CODES}"))]
 pub(super) struct Script {
     /// Scripts; `-` is standard input.
     #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     files: Vec<PathBuf>,
+    /// pcsc, pcsc:"READER NAME", vpcd:PORT or image:FILE; several times for several cards.
+    #[arg(long, value_name = "CARD", required = true)]
+    card: Vec<CardSpec>,
     #[command(flatten)]
-    card: Cards,
+    opening: Opening,
     #[command(flatten)]
     given: Given,
     /// The form of the report.
     #[arg(long, value_enum, default_value = "text")]
     report: ReportForm,
-    /// Only cases with this text in \"file: name\"; several times: any of them.
+    /// Only cases with this text in "file: name"; several times: any of them.
     #[arg(long, value_name = "TEXT")]
     filter: Vec<String>,
     /// Do not run what comes after the first failure.
@@ -60,20 +62,6 @@ pub(super) struct Script {
     /// How long one case may take.
     #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "1m")]
     case_limit: Duration,
-}
-
-/// Where the cards are.
-#[derive(Args)]
-pub(super) struct Cards {
-    /// pcsc, pcsc:\"READER NAME\", vpcd:PORT or image:FILE; several times for several cards.
-    #[arg(long, value_name = "CARD", required = true)]
-    card: Vec<CardSpec>,
-    /// How long to wait for a card.
-    #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "10s")]
-    card_wait: Duration,
-    /// File with the key that a card image is wrapped under.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    wrap_key_file: Option<PathBuf>,
 }
 
 /// Values for a script's variables.
@@ -134,24 +122,6 @@ impl Given {
     }
 }
 
-impl Cards {
-    pub(super) fn open(&self) -> Result<Vec<Box<dyn card::CardPort>>, Failure> {
-        let mut key = self.wrap_key_file.as_deref().map(wrap_key).transpose()?;
-        let ports = self.card.iter().map(|spec| {
-            let options = card::Options {
-                image_key: if self.card.len() == 1 {
-                    key.take()
-                } else {
-                    key.clone()
-                },
-                command_timeout: script::COMMAND_LIMIT,
-            };
-            Ok(card::open(spec, options)?)
-        });
-        ports.collect()
-    }
-}
-
 /// Scripts, or all that is wrong with them on standard error.
 pub(super) fn load(files: &[PathBuf]) -> Option<Vec<Loaded>> {
     let mut scripts = Vec::new();
@@ -165,9 +135,6 @@ pub(super) fn load(files: &[PathBuf]) -> Option<Vec<Loaded>> {
     (scripts.len() == files.len()).then_some(scripts)
 }
 
-const WRONG: u8 = 2;
-const NO_CARD: u8 = 3;
-
 impl Script {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let variables = self.given.variables()?;
@@ -175,10 +142,12 @@ impl Script {
             return Ok(WRONG.into());
         };
         let wanted = scripts.iter().map(|script| self.wanted(script)).sum();
-        let ports = self.card.open()?;
+        let seed = self.opening.seed();
+        let prepared = self.opening.prepare(seed)?;
         let mut runners = Vec::new();
-        for (port, spec) in ports.into_iter().zip(&self.card.card).take(self.workers()) {
-            let plan = self.plan(variables.clone(), spec);
+        for (spec, n) in self.card.iter().zip(0..).take(self.workers()) {
+            let port = prepared.open(spec, n)?;
+            let plan = self.plan(variables.clone(), spec, seed);
             let runner = Runner::new(port, plan);
             runners.push(
                 runner.map_err(|error| Failure::System("a thread cannot be started", error))?,
@@ -203,17 +172,17 @@ impl Script {
     }
 
     fn workers(&self) -> usize {
-        self.jobs.map_or(self.card.card.len(), usize::from)
+        self.jobs.map_or(self.card.len(), usize::from)
     }
 
-    fn plan(&self, variables: Variables, spec: &CardSpec) -> Plan {
+    fn plan(&self, variables: Variables, spec: &CardSpec, seed: u64) -> Plan {
         Plan {
             setting: Setting {
                 variables,
                 emulator: matches!(spec, CardSpec::Image(_)),
-                seed: fastrand::u64(..),
+                seed,
             },
-            card_wait: self.card.card_wait,
+            card_wait: self.opening.wait_card,
             case_limit: self.case_limit,
             fail_fast: self.fail_fast,
             carry_over: false,

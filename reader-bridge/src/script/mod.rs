@@ -40,6 +40,7 @@ mod worker;
 
 pub use ast::{Case, Script};
 pub use files::{Files, LoadError, SystemFiles};
+pub use functions::function_names;
 pub use machine::{COMMAND_LIMIT, Machine};
 pub use parse::{load, load_after};
 pub use place::{Place, ScriptError, Source};

@@ -160,6 +160,12 @@ impl Runner {
         }
     }
 
+    /// Names of the values that the last case left.
+    pub fn names(&self) -> Vec<String> {
+        let state = self.left.as_ref();
+        state.map_or_else(Vec::new, |state| state.variables.keys().cloned().collect())
+    }
+
     /// Nothing more is run.
     pub fn stop(&mut self, why: &str) {
         self.over.get_or_insert_with(|| why.to_owned());

@@ -7,7 +7,11 @@
 )]
 
 mod cards;
+mod faults;
+mod relay;
 mod reports;
+mod screen;
 mod suite;
+mod terminal;
 mod tools;
 mod trouble;

@@ -131,7 +131,7 @@ fn without_a_card_the_code_is_3() {
     let file = written(directory.path(), "a.apdu", "00A4040000");
     for card in ["image:/does/not/exist", "vpcd:0"] {
         let run = script(std::slice::from_ref(&file))
-            .args(["--card-wait", "100ms", "--card", card])
+            .args(["--wait-card", "100ms", "--card", card])
             .run();
         assert_eq!(code(&run), 3, "{card}: {run:?}");
         assert!(!run.stderr.is_empty());

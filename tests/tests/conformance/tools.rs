@@ -1,10 +1,11 @@
 //! The shell, recording, comparing, importing.
 
 use std::fs;
+use std::path::Path;
 
 use e2e::card_client::CardClient;
 use e2e::pcscd::Pcscd;
-use e2e::process::Program;
+use e2e::process::{Process, Program};
 
 use crate::cards::{blank, code, of, passed, script, suite, written};
 
@@ -36,53 +37,75 @@ fn the_shell_decodes_answers_keeps_values_and_survives_mistakes() {
     assert!(history.contains("80CA00FF00 -> {x}"), "{history}");
 }
 
+/// The prompt is not shown where nobody types, and answers come line by line.
+fn shell(directory: &Path, more: &[&str]) -> Process {
+    let image = blank(directory, "card.img");
+    Program::built("reader-bridge")
+        .args(["shell", "--card", &of(&image)])
+        .args(more.iter().copied())
+        .env("HOME", directory)
+        .talkative()
+        .start()
+}
+
 #[test]
-fn what_a_client_does_through_a_relay_becomes_a_script_that_passes_again() {
+fn a_channel_and_a_secure_channel_carry_over_until_the_card_loses_them() {
     let directory = tempfile::tempdir().unwrap();
-    let image = blank(directory.path(), "card.img");
-    let copy = directory.path().join("copy.img");
-    fs::copy(&image, &copy).unwrap();
-    let pcscd = Pcscd::start(1);
-    let slot = &pcscd.slots()[0];
-    let file = directory.path().join("session.apdu");
-    let mut relay = Program::built("reader-bridge")
-        .args([
-            "relay",
-            "--card",
-            &of(&image),
-            "--vpcd",
-            &format!("127.0.0.1:{}", slot.port),
-            "--record",
-        ])
-        .arg(&file)
-        .start();
-    let mut client = CardClient::of(&pcscd);
-    client.await_card(&slot.reader).unwrap();
-    client.connect(&slot.reader).unwrap();
-    for command in ["00A4040008F04754534150500100", "80CA00E700", "8040000000"] {
-        client.transmit(&hex::decode(command).unwrap()).unwrap();
-    }
-    client.reset().unwrap();
-    drop(client);
-    relay.terminate();
-    let recorded = fs::read_to_string(&file).unwrap();
-    for line in [
-        "00 A4 04 00 08F04754534150500100 -> 6F",
-        "80 40 00 00 00 -> 6985",
-        "\nreset",
-    ] {
-        assert!(recorded.contains(line), "{line}: {recorded}");
-    }
-    passed(
-        &script(std::slice::from_ref(&file))
-            .arg("--card")
-            .arg(of(&copy))
-            .run(),
+    let mut shell = shell(
+        directory.path(),
+        &["--set", "k=404142434445464748494A4B4C4D4E4F"],
     );
-    // And on a card that answers otherwise it fails.
-    let other = recorded.replace("6985", "6982");
-    let run = script(&[written(directory.path(), "other.apdu", &other)]);
-    assert_eq!(code(&run.arg("--card").arg(of(&copy)).run()), 1);
+    for (typed, told) in [
+        ("00 70 00 00 01 -> 01 9000", "9000 (done)"),
+        ("channel 1", ""),
+        ("00 A4 04 0C 08 F047545341505001 -> 9000", "9000 (done)"),
+        // On channel 1 SecApp is selected, on channel 0 the card manager.
+        ("80 CA 00 E1 00 -> 6A88", "6A88"),
+        ("raw 80 CA 00 66 00 -> ** 9000", "9000 (done)"),
+        ("secure-channel scp03 level=01 key={k}", "9000 (done)"),
+        ("80 CA 00 E1 00 -> 6A88", "6A88"),
+        // A wrong guess ends no session: the card still has it.
+        ("80 CA 00 E1 00 -> 9000", "another answer was expected"),
+        ("80 CA 00 E1 00 -> 6A88", "6A88"),
+        ("secure-channel off", ""),
+        ("80 CA 00 E1 00 -> 6982", "6982"),
+        ("reset", "ATR"),
+        // Now all of it is gone, here and there.
+        ("80 CA 00 66 00 -> ** 9000", "9000 (done)"),
+        ("raw 81 CA 00 E1 00 -> 6881", "6881"),
+    ] {
+        shell.send_line(typed);
+        if !told.is_empty() {
+            shell.expect_line(told);
+        }
+    }
+    shell.close_stdin();
+    assert!(shell.expect_exit().success());
+    let text = shell.said().join("\n");
+    assert_eq!(text.matches("was expected").count(), 1, "{text}");
+}
+
+#[test]
+fn functions_carry_over_and_a_repeat_may_have_several_lines() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut shell = shell(directory.path(), &[]);
+    for line in [
+        "def get(p2) = '80CA00' | p2 | '00'",
+        "repeat p2, status in",
+        "66 | 9000",
+        "67 | 6A88",
+        "do",
+        "{get(p2)} -> ** {status}",
+        "end",
+        "print \"done \", get('66')",
+    ] {
+        shell.send_line(line);
+    }
+    shell.expect_line("9000 (done)");
+    shell.expect_line("6A88");
+    shell.expect_line("done 80CA006600");
+    shell.close_stdin();
+    assert!(shell.expect_exit().success());
 }
 
 fn diff(a: &str, b: &str) -> Program {
@@ -127,6 +150,75 @@ fn two_cards_are_compared_case_by_case() {
         told.contains("  A  80 50 00 00") && told.contains("  B  80 50 00 00"),
         "{told}"
     );
+}
+
+#[test]
+fn wrapped_images_are_opened_by_every_command_that_opens_cards() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = written(
+        directory.path(),
+        "wrap.hex",
+        "000102030405060708090a0b0c0d0e0f\n",
+    );
+    let image = directory.path().join("card.img");
+    let made = Program::built("secapp")
+        .args(["new", "--out"])
+        .arg(&image)
+        .arg("--wrap-key-file")
+        .arg(&key)
+        .run();
+    passed(&made);
+    let file = written(directory.path(), "a.apdu", "80CA006600 -> ** 9000\n");
+    let run = || script(std::slice::from_ref(&file)).args(["--card", &of(&image)]);
+    passed(&run().arg("--image-key-file").arg(&key).run());
+    let refused = run().run();
+    assert_eq!(code(&refused), 3, "{refused:?}");
+    let differ = Program::built("reader-bridge")
+        .args(["diff", &of(&image), &of(&image), "--script"])
+        .arg(&file)
+        .arg("--image-key-file")
+        .arg(&key)
+        .run();
+    // One card cannot be in two places: the image was read, and is in use.
+    assert_eq!(code(&differ), 3, "{differ:?}");
+    assert!(differ.stderr.join("\n").contains("in use"), "{differ:?}");
+    let mut shell = Program::built("reader-bridge")
+        .args(["shell", "--card", &of(&image), "--image-key-file"])
+        .arg(&key)
+        .env("HOME", directory.path())
+        .talkative()
+        .start();
+    shell.send_line("80CA006600");
+    shell.expect_line("9000 (done)");
+    shell.close_stdin();
+    assert!(shell.expect_exit().success());
+}
+
+#[test]
+fn files_that_cannot_be_read_or_written_have_codes_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let image = blank(directory.path(), "card.img");
+    let missing = directory.path().join("none/file");
+    let import = Program::built("reader-bridge")
+        .arg("import")
+        .arg(&missing)
+        .run();
+    assert_eq!(code(&import), 2, "{import:?}");
+    let relay = Program::built("reader-bridge")
+        .args(["relay", "--card", &of(&image), "--record"])
+        .arg(&missing)
+        .run();
+    assert_eq!(code(&relay), 1, "{relay:?}");
+    assert!(
+        relay.stderr.join("\n").contains("cannot be written"),
+        "{relay:?}"
+    );
+    let file = written(directory.path(), "a.apdu", "80CA006600");
+    let keys = script(&[file])
+        .args(["--card", &of(&image), "--set-file"])
+        .arg(format!("k={}", missing.display()))
+        .run();
+    assert_eq!(code(&keys), 8, "{keys:?}");
 }
 
 #[test]

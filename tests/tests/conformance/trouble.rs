@@ -69,7 +69,7 @@ fn a_card_that_goes_mute_fails_its_case_in_time_and_the_rest_is_marked_not_run()
     let text = "limit 300ms\ntest one\n00A4040000 -> 9000\ntest two\n00A4040000 -> 9000\n00A4040000\ntest three\n00A4040000";
     let begun = Instant::now();
     let run = script(&[written(directory.path(), "a.apdu", text)])
-        .args(["--card-wait", "1s", "--card", &format!("vpcd:{port}")])
+        .args(["--wait-card", "1s", "--card", &format!("vpcd:{port}")])
         .run();
     card.join().unwrap();
     assert!(begun.elapsed() < DEADLINE / 2, "{:?}", begun.elapsed());
@@ -95,7 +95,7 @@ fn a_card_that_is_pulled_fails_its_case_and_with_the_next_one_the_rest_goes_on()
     let image = blank(directory.path(), "card.img");
     let mut card = insert(&image, slot.port, &[]);
     let run = script(&[written(directory.path(), "a.apdu", PULLED)]).args([
-        "--card-wait",
+        "--wait-card",
         "30s",
         "--card",
         &format!("pcsc:{}", slot.reader),
@@ -118,7 +118,7 @@ fn a_card_that_is_pulled_for_good_leaves_the_rest_not_run() {
     let image = blank(directory.path(), "card.img");
     let mut card = insert(&image, port, &[]);
     let mut run = script(&[written(directory.path(), "a.apdu", PULLED)])
-        .args(["--card-wait", "5s", "--card", &format!("vpcd:{port}")])
+        .args(["--wait-card", "5s", "--card", &format!("vpcd:{port}")])
         .start();
     run.expect_line(": one");
     card.kill();

@@ -71,6 +71,12 @@ const fn function(
     }
 }
 
+/// What functions are called.
+pub fn function_names() -> impl Iterator<Item = &'static str> {
+    let names = FUNCTIONS.iter().map(|function| function.name);
+    names.chain(["dek"])
+}
+
 /// The function that is called `name` and takes so many values.
 fn find(name: &str, count: usize) -> Result<&'static Function, String> {
     let Some(function) = FUNCTIONS.iter().find(|function| function.name == name) else {
