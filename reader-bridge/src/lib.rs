@@ -16,6 +16,7 @@
 pub mod card;
 pub mod fault;
 pub mod metrics;
+pub mod ota;
 pub mod personalise;
 pub mod report;
 pub mod scp03;

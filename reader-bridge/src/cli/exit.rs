@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
 use protocol::key::KeyTextError;
 use reader_bridge::{
     card::{CardError, OpenError},
+    ota::http::SetupError,
     personalise::{PersonaliseError, ProfileError},
     secapp::SecAppError,
     session::End,
@@ -25,7 +26,7 @@ Exit codes:
   5  no answer from the server to any of the polls that --attempts allows
   6  the card refused a command, or answered what it must not
   7  the card cannot be remembered: the state directory, or another reader-bridge has the card
-  8  a key file or a profile cannot be read or understood
+  8  a key file, a file of certificates or a profile cannot be read or understood
   9  poll-now: the polling rules of the card's operator do not allow polls on request
   10  personalise: the card has no such card manager's keys, or others
   128 + signal  --once was ended by a signal before it was done";
@@ -51,6 +52,8 @@ pub(super) enum Failure {
     Store(#[from] StoreError),
     #[error("{}: the trace cannot be made: {error}", path.display())]
     Trace { path: PathBuf, error: io::Error },
+    #[error("no way to OTA servers: {0}")]
+    Ota(#[from] SetupError),
     #[error("--metrics {address}: {error}")]
     Metrics {
         address: SocketAddr,
@@ -101,6 +104,7 @@ impl Failure {
             Self::KeyFile { .. }
             | Self::Key { .. }
             | Self::ProfileFile { .. }
+            | Self::Ota(_)
             | Self::Profile { .. } => 8,
             Self::Personalise(error) => of_personalisation(error),
             Self::NotAllowed => 9,

@@ -2,6 +2,7 @@
 
 mod check_config;
 mod config;
+mod events;
 mod exit;
 mod faults;
 mod key_file;
@@ -47,6 +48,7 @@ enum Command {
     CheckConfig(check_config::CheckConfig),
     Personalise(Box<personalise::Personalise>),
     PollNow(poll_now::PollNow),
+    Events(events::Events),
     Script(Box<script::Script>),
     Shell(Box<shell::Shell>),
     Relay(Box<tools::Relay>),
@@ -102,6 +104,7 @@ fn perform(command: Command) -> Result<ExitCode, Failure> {
         Command::CheckConfig(check_config) => check_config.run(),
         Command::Personalise(personalise) => personalise.run(),
         Command::PollNow(poll_now) => poll_now.run(),
+        Command::Events(events) => events.run(),
         Command::Script(script) => script.run(),
         Command::Shell(shell) => shell.run(),
         Command::Relay(relay) => relay.run(),

@@ -12,12 +12,13 @@ use reader_bridge::{
         control::Control,
         network,
         store::{Store, StoreError},
+        stream::{Stream, StreamSocket},
     },
 };
 
 use super::{
     exit::{CODES, Failure},
-    options::{Cards, Observing, Polling, Servers, Service, Telling, Waiting},
+    options::{Cards, Messages, Observing, Polling, Servers, Service, Telling, Waiting},
     places,
     signals::stop_on_signals,
 };
@@ -43,6 +44,8 @@ pub(super) struct Run {
     #[command(flatten)]
     waiting: Waiting,
     #[command(flatten)]
+    messages: Messages,
+    #[command(flatten)]
     telling: Telling,
     #[command(flatten)]
     observing: Observing,
@@ -63,6 +66,8 @@ impl Run {
         let lines = Lines::new(self.telling.form(), io::stdout());
         let mut reporters: Vec<&dyn Reporter> = vec![&*board, &Log];
         reporters.extend(metrics.as_deref().map(|metrics| metrics as &dyn Reporter));
+        let stream = Stream::default();
+        reporters.push(&stream);
         // Last: whoever has read of an event finds it counted.
         reporters.push(&lines);
         let reporter = Each(reporters);
@@ -72,7 +77,7 @@ impl Run {
         places::man(&mut crew, &self.cards, places, &reporter)?;
         let _server = self.observing.serve(metrics.as_ref())?;
         crew.places().for_each(|place| board.expect(place));
-        let _control = self.attend(&setup.store, &posts, &board)?;
+        let _sockets = self.attend(&setup.store, &posts, &board, &stream)?;
         self.until_the_end(crew, posts)
     }
 
@@ -80,6 +85,7 @@ impl Run {
     pub(super) fn check(&self) -> Result<Config, Failure> {
         self.cards.check()?;
         self.observing.check()?;
+        self.messages.check()?;
         if self.servers.once && self.cards.all_readers {
             return Err(Failure::Arguments(
                 "--once makes one exchange with each --card; --all-readers never knows whether all have come".into(),
@@ -95,6 +101,7 @@ impl Run {
             timeouts: self.waiting.timeouts()?,
             schedule: self.polling.schedule()?,
             once: self.servers.single(),
+            ota: self.messages.policy(),
         })
     }
 
@@ -107,6 +114,7 @@ impl Run {
             store: Store::open(self.service.directory()?)?,
             trace: self.telling.trace()?,
             shelf: Shelf::default(),
+            acting: self.messages.acting()?,
         })
     }
 
@@ -142,7 +150,8 @@ impl Run {
         store: &Store,
         posts: &Posts,
         board: &Arc<Board>,
-    ) -> Result<Option<Control>, Failure> {
+        stream: &Stream,
+    ) -> Result<Option<(Control, StreamSocket)>, Failure> {
         if self.servers.once {
             return Ok(None);
         }
@@ -150,6 +159,7 @@ impl Run {
             .map_err(|error| Failure::System("the network cannot be watched", error))?;
         let directory = store.directory();
         Control::listen(directory, posts.clone(), Arc::clone(board))
+            .and_then(|control| Ok((control, stream.listen(directory)?)))
             .map(Some)
             .map_err(|source| {
                 Failure::Store(StoreError::Io {

@@ -64,14 +64,20 @@ struct Line<'a> {
     event: &'a Event,
 }
 
+/// An event that happens now, with its end of line.
+pub(crate) fn line(form: Form, card: &str, event: &Event) -> io::Result<String> {
+    let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+    let mut line = match form {
+        Form::Text => text::lines(&time, card, event),
+        Form::Json => serde_json::to_string(&Line { time, card, event })?,
+    };
+    line.push('\n');
+    Ok(line)
+}
+
 impl<W: Write + Send> Reporter for Lines<W> {
     fn tell(&self, card: &str, event: &Event) -> io::Result<()> {
-        let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-        let mut line = match self.form {
-            Form::Text => text::lines(&time, card, event),
-            Form::Json => serde_json::to_string(&Line { time, card, event })?,
-        };
-        line.push('\n');
+        let line = line(self.form, card, event)?;
         // A line that was cut off by a panic elsewhere is followed by whole ones again.
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         out.write_all(line.as_bytes())?;

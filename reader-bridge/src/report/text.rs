@@ -63,6 +63,7 @@ fn sentences(card: &str, event: &Event) -> Vec<String> {
         Event::LinkFailed { to, why } => format!("{card}  the way to {to} fails: {why}"),
         Event::RequestRefused { why } => format!("{card}  no poll: {why}"),
         Event::TraceFailed { why } => format!("{card}  the trace ends here: {why}"),
+        Event::Deed(deed) => format!("{card}  {deed}"),
         Event::Stopped { why } => format!("{card}  stopped: {why}"),
     };
     vec![one]
@@ -177,6 +178,7 @@ fn message(card: &str, message: &Message) -> Vec<String> {
 fn became(asked: &Asked) -> String {
     match (asked.done, &asked.why) {
         (Done::Acted, _) => "done".into(),
+        (Done::Queued, _) => "it will be done".into(),
         (Done::Reported, _) => "reported".into(),
         (Done::ByCard, _) => "done by the card".into(),
         (Done::CardFailed, _) => "the card could not do it".into(),

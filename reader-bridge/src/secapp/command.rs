@@ -76,6 +76,18 @@ pub fn get_data(tag: u32) -> Vec<u8> {
     bytes(&Command::new_with_le(CLA, ins::GET_DATA, p1, p2, ALL))
 }
 
+/// SIGN-SESSION with a server's challenge.
+pub fn sign_session(challenge: &[u8; 16]) -> Vec<u8> {
+    bytes(&Command::new_with_payload_le(
+        CLA,
+        ins::SIGN_SESSION,
+        0,
+        0,
+        ALL,
+        challenge,
+    ))
+}
+
 /// INITIALIZE UPDATE with the host's challenge, 8 or 16 bytes (GlobalPlatform Amendment D, 7.1.1). Version 00 is the
 /// card's choice.
 pub fn initialize_update(version: u8, challenge: &[u8]) -> Vec<u8> {
@@ -123,6 +135,10 @@ mod tests {
             (process_response(&[0x81, 1, 2]), "804200000381010200"),
             (get_data(tag::OUTCOME), "80ca00e100"),
             (get_data(tag::ICCID), "80ca005a00"),
+            (
+                sign_session(&[0xAB; 16]),
+                "8044000010abababababababababababababababab00",
+            ),
             (
                 initialize_update(0x30, &[0xAB; 8]),
                 "8050300008abababababababab00",

@@ -77,6 +77,9 @@ pub enum SecAppError {
     },
 }
 
+/// P1 of GET DATA for the public key in the slot that P2 names.
+const PUBLIC_KEYS: u32 = 0x0100;
+
 /// A port with SecApp selected on its card.
 pub struct SecApp {
     port: Box<dyn CardPort>,
@@ -143,6 +146,26 @@ impl SecApp {
     pub fn statistics(&mut self) -> Result<Statistics, SecAppError> {
         let data = self.command("GET DATA E7", &command::get_data(tag::STATISTICS))?;
         Statistics::decode(&data).map_err(nonsense("GET DATA E7"))
+    }
+
+    /// SIGN-SESSION: the card's answer to an OTA server's challenge.
+    pub fn sign_session(&mut self, challenge: &[u8; 16]) -> Result<[u8; 16], SecAppError> {
+        const COMMAND: &str = "SIGN-SESSION";
+        let signature = self.command(COMMAND, &command::sign_session(challenge))?;
+        let length = signature.len();
+        signature
+            .try_into()
+            .map_err(|_| format!("{length} bytes, not 16"))
+            .map_err(nonsense(COMMAND))
+    }
+
+    /// GET DATA 01 slot: the point of the public key in this slot.
+    pub fn public_key(&mut self, slot: u8) -> Result<Vec<u8>, SecAppError> {
+        const COMMAND: &str = "GET DATA 01 slot";
+        let data = self.command(COMMAND, &command::get_data(PUBLIC_KEYS | u32::from(slot)))?;
+        let key = required(&data, tag::PUBLIC_KEY).map_err(nonsense(COMMAND))?;
+        let point = required(key, tag::POINT).map_err(nonsense(COMMAND))?;
+        Ok(point.to_vec())
     }
 
     /// Puts a session's question. An error means that the way to the card broke, and what the card did

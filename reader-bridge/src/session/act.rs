@@ -8,8 +8,10 @@ use protocol::{
     msg::{KeyAlgorithm, Malformed, Msg, MsgError, Object, TransportUpdate},
 };
 
+use crate::ota::{Wanted, Wish};
+
 use super::{
-    Now, Session,
+    Action, Now, Session,
     event::{Asked, Done, Event, Message, What},
     route::{Because, Via},
 };
@@ -29,26 +31,42 @@ impl Session {
     pub(super) fn act(&mut self, outcome: &Outcome, found: Found, now: Now) {
         let msg = match Msg::parse(&outcome.msg) {
             Ok(msg) => msg,
-            Err(error) => return self.tell(unreadable(error, found)),
+            Err(error) => {
+                let message = unreadable(error, found);
+                self.want(Wish::of(None), &message);
+                return self.tell(Event::Message(message));
+            }
         };
         let Some(id) = msg.id() else { return };
         let duplicate = outcome.flags.contains(Flags::DUPLICATE) || id <= self.memory.last_message;
         let schedule = *self.planner.schedule();
+        let mut wish = Wish::of(Some(id));
         let objects = msg
             .objects()
-            .map(|object| self.judge(object, duplicate, outcome.flags, found.via, now))
+            .map(|object| self.judge(object, duplicate, outcome.flags, found.via, &mut wish, now))
             .collect();
-        self.tell(Event::Message(Message {
+        let message = Message {
             id: Some(id),
             pending: found.pending,
             duplicate,
             objects,
             error: None,
-        }));
+        };
+        if !duplicate {
+            self.want(wish, &message);
+        }
+        self.tell(Event::Message(message));
         self.memory.last_message = self.memory.last_message.max(id);
         if *self.planner.schedule() != schedule {
             self.tell(Event::schedule(self.planner.schedule()));
         }
+    }
+
+    /// Has the agent do what takes its time, before the message is told of and remembered.
+    fn want(&mut self, wish: Wish, message: &Message) {
+        // A message has nothing in it that JSON has not.
+        let message = serde_json::to_value(message).unwrap_or_default();
+        self.out.push_back(Action::Act(Wish { message, ..wish }));
     }
 
     fn judge(
@@ -57,6 +75,7 @@ impl Session {
         duplicate: bool,
         flags: Flags,
         via: Option<Via>,
+        wish: &mut Wish,
         now: Now,
     ) -> Asked {
         let object = match object {
@@ -66,7 +85,7 @@ impl Session {
         let (done, why) = if duplicate {
             (Done::Before, None)
         } else {
-            self.carry_out(&object, flags, via, now)
+            self.carry_out(&object, flags, via, wish, now)
         };
         Asked {
             text: object.to_string(),
@@ -81,10 +100,14 @@ impl Session {
         object: &Object<'_>,
         flags: Flags,
         via: Option<Via>,
+        wish: &mut Wish,
         now: Now,
     ) -> (Done, Option<String>) {
         let own = self.config.schedule;
         match object {
+            Object::UpdateAvailable(_) => return self.open(None, None, wish),
+            Object::Connect(at) => return self.open(None, *at, wish),
+            Object::OpenHttp(url) => return self.open(*url, None, wish),
             Object::Raise(factor) => self.memory.rules.raise(own, *factor),
             Object::Lower(factor) => self.memory.rules.lower(own, *factor),
             Object::PollingRules(rules) => self.memory.rules.set(own, rules),
@@ -92,11 +115,27 @@ impl Session {
             Object::GenerateKey { .. } if flags.contains(Flags::NOT_DONE) => {
                 return (Done::CardFailed, None);
             }
-            Object::GenerateKey { .. } => return (Done::ByCard, None),
+            Object::GenerateKey { algorithm, slot } => {
+                wish.keys.push((*algorithm, *slot));
+                return (Done::ByCard, None);
+            }
             _ => return (Done::Reported, None),
         }
         self.planner.follow(self.memory.rules.over(own));
         (Done::Acted, None)
+    }
+
+    /// Has a session opened, if the owner lets messages do that, and there.
+    fn open(&self, url: Option<&str>, at: Option<u32>, wish: &mut Wish) -> (Done, Option<String>) {
+        match self.config.ota.resolve(url) {
+            Ok(None) => (Done::Reported, None),
+            Ok(Some(url)) => {
+                let url = url.to_string();
+                wish.sessions.push(Wanted { url, at });
+                (Done::Queued, None)
+            }
+            Err(why) => (Done::NotFollowed, Some(why.to_string())),
+        }
     }
 
     fn follow(
@@ -133,14 +172,14 @@ pub(super) fn in_words(msg: &[u8]) -> String {
     format!("message {id}: {}", objects.join("; "))
 }
 
-fn unreadable(error: MsgError, found: Found) -> Event {
-    Event::Message(Message {
+fn unreadable(error: MsgError, found: Found) -> Message {
+    Message {
         id: None,
         pending: found.pending,
         duplicate: false,
         objects: Vec::new(),
         error: Some(error.to_string()),
-    })
+    }
 }
 
 fn not_understood(malformed: Malformed) -> Asked {

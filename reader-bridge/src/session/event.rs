@@ -6,6 +6,8 @@
 use protocol::card::{Outcome, Statistics, StatusWord};
 use serde::{Deserialize, Serialize};
 
+use crate::ota::Deed;
+
 use super::{
     route::{Because, Via},
     schedule::Schedule,
@@ -166,6 +168,9 @@ pub enum Event {
         /// Why.
         why: String,
     },
+    /// Something that was done because of a message.
+    #[serde(untagged)]
+    Deed(Deed),
 }
 
 /// An accepted answer.
@@ -295,6 +300,8 @@ pub struct Asked {
 pub enum Done {
     /// The terminal has done it.
     Acted,
+    /// It will be done: that is on disk.
+    Queued,
     /// The terminal tells of it; whoever reads this acts.
     Reported,
     /// The card has done it.

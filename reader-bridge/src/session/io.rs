@@ -11,6 +11,7 @@ use protocol::{
 };
 
 use super::{event::Event, memory::Memory};
+use crate::ota::Wish;
 
 /// The time, twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +131,8 @@ pub enum Action {
     Save(Memory),
     /// Tell whoever listens.
     Tell(Event),
+    /// A message wants something done that takes its time. That it will be done is durable before anything that follows.
+    Act(Wish),
     /// The one exchange that was asked for is over.
     Finish(End),
 }

@@ -30,6 +30,7 @@ pub mod simulate;
 
 use std::{collections::VecDeque, time::Duration};
 
+use crate::ota::Policy;
 use fastrand::Rng;
 use protocol::{card::Outcome, msg::Events};
 
@@ -59,6 +60,8 @@ pub struct Config {
     pub schedule: Schedule,
     /// One exchange only, at once, with at most so many polls.
     pub once: Option<u32>,
+    /// Where messages may have sessions opened.
+    pub ota: Policy,
 }
 
 /// The session of one card.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::{Known, Terminal, TerminalError, clock, shelf, store::Loaded, wait::wait};
 use crate::{
     card::{CardError, Wait},
+    ota,
     secapp::{Card, SecAppError},
     session::{Event, Input, Memory, Session},
 };
@@ -107,6 +108,7 @@ impl Terminal<'_> {
             self.link.close();
         }
         self.last = Some(name);
+        known.desk.attend(Some(self.post()));
         self.known = Some(known);
         let state = self
             .known
@@ -139,7 +141,11 @@ impl Terminal<'_> {
     pub(super) fn put_down(&mut self) -> Result<(), TerminalError> {
         // Again, if its place was taken away from under it.
         self.input(Input::CardGone)?;
+        self.tell_agent(ota::Input::CardGone)?;
+        // What the card has answered goes to its server without it.
+        self.attend()?;
         if let Some(known) = self.known.take() {
+            known.desk.attend(None);
             self.setup.shelf.put(known);
         }
         Ok(())
@@ -158,10 +164,13 @@ impl Terminal<'_> {
         };
         let now = clock::now().map_err(|error| TerminalError::System("no clock", error))?;
         let session = Session::new(self.setup.config.clone(), memory, self.setup.seed, now);
+        let (agent, desk) = self.agent(&name, &file)?;
         Ok(Known {
             name,
             file,
             session,
+            agent,
+            desk,
         })
     }
 }

@@ -5,37 +5,25 @@
 //! what is spoken there: one JSON line with the request, lines with the answer (`docs/terminal.md`).
 
 use std::{
-    fs::{self, File},
     io::{self, BufRead, BufReader, BufWriter, Read, Write},
-    os::{
-        fd::{AsFd, AsRawFd},
-        unix::{
-            fs::PermissionsExt,
-            net::{UnixListener, UnixStream},
-        },
-    },
-    path::{Path, PathBuf},
+    os::unix::net::UnixStream,
+    path::Path,
     sync::{Arc, mpsc},
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
-use nix::{
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::eventfd::EventFd,
-};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Mail, PollNowReply, Post, Posts,
     board::{Board, CardStatus},
-    wait::wait,
+    socket::{self, Listening},
 };
 
 /// How long either end waits for the other, and for cards that are busy.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// After a connection could not be taken, in milliseconds.
-const ACCEPT_RETRY: u16 = 500;
+/// What its sockets' names begin with.
+const KIND: &str = "control";
 /// The longest line of either side, in bytes.
 const MAX_LINE: u64 = 1024 * 1024;
 
@@ -67,72 +55,24 @@ pub struct BridgeStatus {
 
 /// The listening end. Ends, and removes its socket, when dropped.
 #[derive(Debug)]
-pub struct Control {
-    path: PathBuf,
-    /// Readable when it is to end.
-    stop: Arc<EventFd>,
-    thread: Option<JoinHandle<()>>,
-}
+pub struct Control(Listening);
 
 impl Control {
     /// Listens in this directory, for the terminals behind `posts`, whose cards are on `board`.
     pub fn listen(directory: &Path, posts: Posts, board: Arc<Board>) -> io::Result<Self> {
-        let name = format!("control-{}.sock", std::process::id());
-        let path = directory.join(&name);
-        remove(&path)?;
-        let listener = through(directory, &name, |short| UnixListener::bind(short))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-        listener.set_nonblocking(true)?;
-        let stop = Arc::new(EventFd::new()?);
-        let theirs = Arc::clone(&stop);
-        let thread = thread::Builder::new()
-            .name("control".into())
-            .spawn(move || serve(&listener, &posts, &board, &theirs))?;
-        Ok(Self {
-            path,
-            stop,
-            thread: Some(thread),
-        })
+        // One at a time: a request takes moments, and cards answer in the time of one command. Whoever asks wrongly
+        // or goes away harms nobody but themselves.
+        let each = move |stream: UnixStream| match answer(&stream, &posts.all(), &board) {
+            Ok(()) => {}
+            Err(error) => tracing::debug!(%error, "a request is not answered"),
+        };
+        Listening::new(directory, KIND, each).map(Self)
     }
-}
 
-impl Drop for Control {
-    fn drop(&mut self) {
-        // Fails only when the counter is full: then it is readable already.
-        let _ = self.stop.write(1);
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
-        drop(remove(&self.path));
+    /// Its socket.
+    pub fn path(&self) -> &Path {
+        self.0.path()
     }
-}
-
-/// One at a time: a request takes moments, and cards answer in the time of one command.
-fn serve(listener: &UnixListener, posts: &Posts, board: &Board, stop: &EventFd) {
-    while wait([listener.as_fd(), stop.as_fd()]).is_ok() {
-        match listener.accept() {
-            // Whoever asks wrongly or goes away harms nobody but themselves.
-            Ok((stream, _)) => match answer(&stream, &posts.all(), board) {
-                Ok(()) => {}
-                Err(error) => tracing::debug!(%error, "a request is not answered"),
-            },
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // Out of descriptors, perhaps: it may be better in a moment.
-            Err(_) => {
-                if readable_within(stop, ACCEPT_RETRY.into()) {
-                    return;
-                }
-            }
-        }
-        if readable_within(stop, PollTimeout::ZERO) {
-            return;
-        }
-    }
-}
-
-fn readable_within(stop: &EventFd, time: PollTimeout) -> bool {
-    let mut fds = [PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
-    poll(&mut fds, time).is_ok_and(|ready| ready > 0)
 }
 
 fn answer(stream: &UnixStream, posts: &[Post], board: &Board) -> io::Result<()> {
@@ -210,25 +150,12 @@ fn each_bridge(
     request: &Request,
     mut answered: impl FnMut(&mut BufReader<&UnixStream>) -> io::Result<()>,
 ) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if !(name.starts_with("control-") && name.ends_with(".sock")) {
-            continue;
-        }
-        match through(directory, &name, |short| UnixStream::connect(short)) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(PATIENCE * 2))?;
-                stream.set_write_timeout(Some(PATIENCE))?;
-                write_line(&stream, request)?;
-                answered(&mut BufReader::new(&stream))?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                remove(&directory.join(name))?;
-            }
-            // It ended just now.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
+    for stream in socket::connect_all(directory, KIND)? {
+        let stream = stream?;
+        stream.set_read_timeout(Some(PATIENCE * 2))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        write_line(&stream, request)?;
+        answered(&mut BufReader::new(&stream))?;
     }
     Ok(())
 }
@@ -245,30 +172,15 @@ fn write_line<T: Serialize>(mut out: impl Write, value: &T) -> io::Result<()> {
     out.write_all(&line)
 }
 
-/// Names a socket by way of its directory's descriptor: a socket's path has at most 107 bytes
-/// (unix(7)), a state directory's may have more.
-fn through<T>(
-    directory: &Path,
-    name: &str,
-    with: impl FnOnce(&Path) -> io::Result<T>,
-) -> io::Result<T> {
-    let directory = File::open(directory)?;
-    let short = format!("/proc/self/fd/{}/{name}", directory.as_raw_fd());
-    with(Path::new(&short))
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::terminal::{Mailbox, PollNowResult};
-    use std::os::unix::ffi::OsStrExt;
+    use std::{
+        fs,
+        os::unix::{ffi::OsStrExt, net::UnixListener},
+        thread::{self, JoinHandle},
+    };
 
     /// A terminal that answers every request alike.
     fn terminal() -> (Post, JoinHandle<()>) {
@@ -348,7 +260,7 @@ mod tests {
             b"{\"request\":\"format\"}\n",
             b"",
         ] {
-            let mut stream = UnixStream::connect(&control.path).unwrap();
+            let mut stream = UnixStream::connect(control.path()).unwrap();
             stream.write_all(nonsense).unwrap();
             stream.shutdown(std::net::Shutdown::Write).unwrap();
             let mut answer = Vec::new();

@@ -34,6 +34,8 @@ pub enum Mail {
         /// Where the answer goes.
         reply: Sender<PollNowReply>,
     },
+    /// Something that was begun for the card's agent is done: its desk has the answer.
+    Desk,
     /// A server's name was looked up.
     Resolved {
         /// host:port as it was asked for.

@@ -8,13 +8,18 @@ pub mod board;
 mod clock;
 pub mod control;
 mod crew;
+mod deeds;
+mod desk;
 pub mod find;
+mod hook;
 mod link;
 mod mail;
 pub mod network;
 mod posts;
 mod shelf;
+mod socket;
 pub mod store;
+pub mod stream;
 mod wait;
 
 use std::{
@@ -26,6 +31,7 @@ use std::{
 
 use crate::{
     card::{CardError, CardPort},
+    ota::{self, Agent},
     report::Reporter,
     secapp::{SecApp, SecAppError},
     session::{Action, Config, End, Event, Input, Memory, Occasion, Session},
@@ -33,6 +39,9 @@ use crate::{
 };
 use clock::Timer;
 pub use crew::{Crew, Finder, Open, Orders};
+pub use deeds::Acting;
+use desk::Desk;
+pub use hook::Hook;
 use link::Link;
 pub use mail::{Mail, Mailbox, PollNowReply, PollNowResult, Post};
 pub use posts::{Listed, Posts};
@@ -54,6 +63,8 @@ pub struct Setup {
     pub trace: Option<Arc<Trace>>,
     /// Sessions of cards that are nowhere just now.
     pub shelf: Shelf,
+    /// What messages are acted on with.
+    pub acting: Acting,
 }
 
 impl Setup {
@@ -125,12 +136,16 @@ pub struct Terminal<'a> {
     /// Until when a card must have come.
     card_until: Option<Instant>,
     stopping: bool,
+    /// The one exchange that was asked for is over; what its message wants is still done.
+    finishing: bool,
 }
 
 struct Known {
     name: String,
     file: CardFile,
     session: Session,
+    agent: Agent,
+    desk: Desk,
 }
 
 /// Whether the work with a card goes on.
@@ -174,6 +189,7 @@ impl<'a> Terminal<'a> {
             card_is_there: false,
             card_until: None,
             stopping: false,
+            finishing: false,
         })
     }
 
@@ -224,12 +240,15 @@ impl<'a> Terminal<'a> {
     /// Runs the session until the card is lost or everything is over.
     fn work(&mut self, inserted: bool) -> Result<Step, TerminalError> {
         self.input(Input::CardReady { inserted })?;
+        self.tell_agent(ota::Input::CardReady)?;
+        self.clear_desk()?;
         loop {
-            match self.act()? {
-                Step::On => {}
-                step => return Ok(step),
+            for step in [self.act()?, self.attend()?] {
+                if !matches!(step, Step::On) {
+                    return Ok(step);
+                }
             }
-            if self.is_over() {
+            if self.is_over() || self.is_finished()? {
                 return Ok(Step::Ended);
             }
             self.sleep()?;
@@ -242,7 +261,18 @@ impl<'a> Terminal<'a> {
                 Some(Err(error)) => self.link_failed(&error)?,
                 None => self.input(Input::Time)?,
             }
+            self.tell_agent(ota::Input::Time)?;
         }
+    }
+
+    /// Whether the one exchange is over, and what its message wants is done or waits for a time.
+    fn is_finished(&self) -> Result<bool, TerminalError> {
+        let now = deeds::now()?;
+        let settled = self
+            .known
+            .as_ref()
+            .is_none_or(|known| known.is_settled(now));
+        Ok(self.finishing && settled)
     }
 
     /// Does what the session wants done.
@@ -272,7 +302,11 @@ impl<'a> Terminal<'a> {
                 Action::Close => self.link.close(),
                 Action::Save(memory) => self.save(&memory)?,
                 Action::Tell(event) => self.tell(&event)?,
-                Action::Finish(End::Done) => return Ok(Step::Ended),
+                Action::Act(wish) => {
+                    self.tell_agent(ota::Input::Message(wish))?;
+                    self.keep_promises()?;
+                }
+                Action::Finish(End::Done) => self.finishing = true,
                 Action::Finish(end) => return Err(TerminalError::Once(end)),
             }
         }
@@ -308,16 +342,19 @@ impl<'a> Terminal<'a> {
             why: error.to_string(),
         })?;
         self.input(Input::CardGone)?;
+        self.tell_agent(ota::Input::CardGone)?;
         let removed = matches!(error, CardError::Gone(_));
         Ok(Step::CardLost { removed })
     }
 
     fn sleep(&self) -> Result<(), TerminalError> {
         let failed = |error| TerminalError::System("cannot wait", error);
-        let deadline = self
+        let now = deeds::now()?;
+        let deadlines = self
             .known
             .as_ref()
-            .and_then(|known| known.session.deadline());
+            .map(|known| [known.session.deadline(), known.agent.deadline(now)]);
+        let deadline = deadlines.into_iter().flatten().flatten().min();
         self.timer.set(deadline).map_err(failed)?;
         let mut fds = vec![self.timer.fd(), self.mailbox.bell()];
         fds.extend(self.link.fds());
@@ -330,7 +367,13 @@ impl<'a> Terminal<'a> {
             match mail {
                 Mail::Stop => self.stopping = true,
                 Mail::Close(why) => self.closed = Some(why),
-                Mail::Wake(occasion) => self.input(Input::Wake(occasion))?,
+                Mail::Wake(occasion) => {
+                    if occasion == Occasion::NetworkChange {
+                        self.tell_agent(ota::Input::NetworkChange)?;
+                    }
+                    self.input(Input::Wake(occasion))?;
+                }
+                Mail::Desk => self.clear_desk()?,
                 Mail::PollNow { iccid, reply } => {
                     let answer = self.poll_now(iccid.as_deref())?;
                     // Whoever asked may have gone.

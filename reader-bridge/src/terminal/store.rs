@@ -11,14 +11,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::session::Memory;
+use crate::{ota::Agenda, session::Memory};
 
 /// The version of the file's form.
 const VERSION: u32 = 1;
-/// No file of ours is longer; a longer one is not read.
+/// No file of a card's memory is longer; a longer one is not read.
 const MAX_LEN: u64 = 64 * 1024;
+/// No agenda is: it may hold command strings and their answers.
+const MAX_AGENDA: u64 = 16 * 1024 * 1024;
 
 /// Why a card cannot be remembered.
 #[derive(Debug, thiserror::Error)]
@@ -81,9 +83,9 @@ pub struct CardFile {
 
 /// What a file held.
 #[derive(Debug)]
-pub enum Loaded {
+pub enum Loaded<T = Memory> {
     /// A card seen before.
-    Known(Memory),
+    Known(T),
     /// A card never seen.
     New,
     /// A damaged file, now out of the way.
@@ -154,57 +156,79 @@ impl CardFile {
 
     /// What is remembered.
     pub fn load(&self) -> Result<Loaded, StoreError> {
-        let length = match fs::metadata(&self.path) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::New),
-            Err(error) => return Err(failed(&self.path, "read")(error)),
-        };
-        if length > MAX_LEN {
-            return self.set_aside(format!(
-                "{length} bytes are more than any file of this program has"
-            ));
-        }
-        let text = fs::read(&self.path).map_err(failed(&self.path, "read"))?;
-        match serde_json::from_slice::<Versioned<serde_json::Value>>(&text) {
-            Ok(Versioned { version, .. }) if version > VERSION => Err(StoreError::Version {
-                path: self.path.clone(),
-                version,
-            }),
-            Ok(Versioned { rest, .. }) => match serde_json::from_value(rest) {
-                Ok(memory) => Ok(Loaded::Known(memory)),
-                Err(error) => self.set_aside(error.to_string()),
-            },
-            Err(error) => self.set_aside(error.to_string()),
-        }
-    }
-
-    fn set_aside(&self, why: String) -> Result<Loaded, StoreError> {
-        let kept = self.path.with_extension("json.damaged");
-        fs::rename(&self.path, &kept).map_err(failed(&self.path, "set this damaged file aside"))?;
-        Ok(Loaded::Damaged { kept, why })
+        load(&self.path, MAX_LEN)
     }
 
     /// Remembers: when this returns, it survives a power cut.
     pub fn save(&self, memory: &Memory) -> Result<(), StoreError> {
-        let versioned = Versioned {
-            version: VERSION,
-            rest: memory,
-        };
-        let beside = self.path.with_extension("json.new");
-        self.write(&versioned, &beside)
-            .map_err(failed(&beside, "write"))?;
-        fs::rename(&beside, &self.path)
-            .and_then(|()| File::open(&self.directory)?.sync_all())
-            .map_err(failed(&self.path, "replace"))
+        save(&self.directory, &self.path, memory)
     }
 
-    fn write(&self, versioned: &Versioned<&Memory>, beside: &Path) -> io::Result<()> {
-        let mut text = serde_json::to_vec_pretty(versioned)?;
-        text.push(b'\n');
-        let mut file = private().truncate(true).open(beside)?;
-        file.write_all(&text)?;
-        file.sync_all()
+    /// What is still to be done for the card.
+    pub fn load_agenda(&self) -> Result<Loaded<Agenda>, StoreError> {
+        load(&self.agenda(), MAX_AGENDA)
     }
+
+    /// Remembers what is still to be done: when this returns, it survives a power cut.
+    pub fn save_agenda(&self, agenda: &Agenda) -> Result<(), StoreError> {
+        save(&self.directory, &self.agenda(), agenda)
+    }
+
+    fn agenda(&self) -> PathBuf {
+        self.path.with_extension("agenda.json")
+    }
+}
+
+fn load<T: DeserializeOwned>(path: &Path, longest: u64) -> Result<Loaded<T>, StoreError> {
+    let length = match fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::New),
+        Err(error) => return Err(failed(path, "read")(error)),
+    };
+    if length > longest {
+        return set_aside(
+            path,
+            format!("{length} bytes are more than any file of this program has"),
+        );
+    }
+    let text = fs::read(path).map_err(failed(path, "read"))?;
+    match serde_json::from_slice::<Versioned<serde_json::Value>>(&text) {
+        Ok(Versioned { version, .. }) if version > VERSION => Err(StoreError::Version {
+            path: path.to_owned(),
+            version,
+        }),
+        Ok(Versioned { rest, .. }) => match serde_json::from_value(rest) {
+            Ok(known) => Ok(Loaded::Known(known)),
+            Err(error) => set_aside(path, error.to_string()),
+        },
+        Err(error) => set_aside(path, error.to_string()),
+    }
+}
+
+fn set_aside<T>(path: &Path, why: String) -> Result<Loaded<T>, StoreError> {
+    let kept = path.with_extension("json.damaged");
+    fs::rename(path, &kept).map_err(failed(path, "set this damaged file aside"))?;
+    Ok(Loaded::Damaged { kept, why })
+}
+
+fn save<T: Serialize>(directory: &Path, path: &Path, rest: &T) -> Result<(), StoreError> {
+    let versioned = Versioned {
+        version: VERSION,
+        rest,
+    };
+    let beside = path.with_extension("json.new");
+    write(&versioned, &beside).map_err(failed(&beside, "write"))?;
+    fs::rename(&beside, path)
+        .and_then(|()| File::open(directory)?.sync_all())
+        .map_err(failed(path, "replace"))
+}
+
+fn write<T: Serialize>(versioned: &Versioned<&T>, beside: &Path) -> io::Result<()> {
+    let mut text = serde_json::to_vec_pretty(versioned)?;
+    text.push(b'\n');
+    let mut file = private().truncate(true).open(beside)?;
+    file.write_all(&text)?;
+    file.sync_all()
 }
 
 fn private() -> OpenOptions {

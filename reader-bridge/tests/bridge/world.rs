@@ -6,6 +6,7 @@ use nix::sys::eventfd::EventFd;
 use protocol::{chain::Link, identity::Mode};
 use reader_bridge::{
     card::Wait,
+    ota::{Policy, Wish},
     secapp::{SecApp, SecAppError},
     session::{
         Action, Config, End, Event, Input, Memory, Message, Now, Occasion, Schedule, Session,
@@ -44,6 +45,8 @@ pub(crate) struct World {
     /// When each poll left, and where to.
     pub(crate) polls: Vec<(Now, String)>,
     pub(crate) end: Option<End>,
+    /// What messages want done that takes its time.
+    pub(crate) wishes: Vec<Wish>,
     /// The terminal's process dies before this action, counted from 0.
     pub(crate) crash_at: Option<usize>,
     pub(crate) actions: usize,
@@ -67,6 +70,7 @@ pub(crate) fn config() -> Config {
             ..Schedule::default()
         },
         once: None,
+        ota: Policy::default(),
     }
 }
 
@@ -100,6 +104,7 @@ impl World {
             forged: Vec::new(),
             polls: Vec::new(),
             end: None,
+            wishes: Vec::new(),
             crash_at: None,
             actions: 0,
             subscription,
@@ -209,6 +214,7 @@ impl World {
             Action::Close => self.arriving.clear(),
             Action::Save(memory) => self.memory = memory,
             Action::Tell(event) => self.events.push(event),
+            Action::Act(wish) => self.wishes.push(wish),
             Action::Finish(end) => self.end = Some(end),
         }
     }

@@ -6,12 +6,14 @@
 //! file sets to `false` is given, too.
 
 mod cards;
+mod messages;
 mod observing;
 mod service;
 mod telling;
 mod timing;
 
 pub(super) use cards::Cards;
+pub(super) use messages::Messages;
 pub(super) use observing::Observing;
 pub(super) use service::Service;
 pub(super) use telling::Telling;
