@@ -80,6 +80,8 @@ pub struct Pcscd {
     isolation: Isolation,
     directory: TempDir,
     ports: Reservation,
+    /// How many slots are attached.
+    attached: usize,
     slots: Vec<Slot>,
 }
 
@@ -123,6 +125,7 @@ impl Pcscd {
             daemon: None,
             isolation,
             directory,
+            attached: pairs * readers::SLOTS_OF_A_DRIVER,
             ports,
             slots: Vec::new(),
         };
@@ -179,6 +182,23 @@ impl Pcscd {
             .unwrap_or_else(|error| panic!("pcscd does not come back: {error}"));
     }
 
+    /// The same with only the first `slots` of its slots (drivers give two each) attached: the readers of the others
+    /// have been taken away, or are back.
+    ///
+    /// # Panics
+    ///
+    /// When that fails.
+    #[track_caller]
+    pub fn restart_with(&mut self, slots: usize) {
+        self.stop();
+        let pairs = |slots: usize| slots.div_ceil(readers::SLOTS_OF_A_DRIVER);
+        let all = self.ports.ports().count();
+        readers::attach(self.directory.path(), pairs(all), pairs(slots))
+            .unwrap_or_else(|error| panic!("readers cannot be attached: {error}"));
+        self.attached = pairs(slots) * readers::SLOTS_OF_A_DRIVER;
+        self.restart();
+    }
+
     /// The daemon, while it runs: for its log, and for harsher signals than [`Self::stop`].
     pub fn daemon(&mut self) -> Option<&mut Process> {
         self.daemon.as_mut()
@@ -191,7 +211,7 @@ impl Pcscd {
         let daemon = daemon
             .try_start()
             .map_err(io("starting pcscd by way of setpriv and unshare"))?;
-        self.slots = readers::discover(&mut CardClient::of(self), &self.ports)
+        self.slots = readers::discover(&mut CardClient::of(self), &self.ports, self.attached)
             .map_err(|why| StartError::NotReady(format!("{why}\n{daemon}")))?;
         self.daemon = Some(daemon);
         Ok(())

@@ -95,8 +95,8 @@ pub enum CardError {
     /// The card did not answer a command in time.
     #[error("the card is mute: no answer in {0} s")]
     Mute(u64),
-    /// Another program holds the card for itself.
-    #[error("another program holds the card for itself (SCARD_SHARE_EXCLUSIVE): {0}")]
+    /// Another program holds the card: for itself, or while it is wanted for this one alone.
+    #[error("another program holds the card {0}")]
     Busy(String),
     /// What came is not what the transport's specification says.
     #[error("the card breaks the rules: {0}")]

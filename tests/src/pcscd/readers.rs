@@ -13,7 +13,7 @@ use crate::ports::Reservation;
 
 /// Where Debian's package vsmartcard-vpcd puts the driver.
 const DRIVER: &str = "/usr/lib/pcsc/drivers/serial/libifdvpcd.so";
-const SLOTS_OF_A_DRIVER: usize = 2;
+pub(super) const SLOTS_OF_A_DRIVER: usize = 2;
 
 /// Writes the configuration of `pairs` pairs of slots; returns their ports.
 pub(super) fn configure(directory: &Path, pairs: usize) -> Result<Reservation, StartError> {
@@ -34,15 +34,36 @@ pub(super) fn configure(directory: &Path, pairs: usize) -> Result<Reservation, S
     Ok(ports)
 }
 
+/// Leaves only the first `pairs` of all pairs of slots attached; pcscd sees that when it starts.
+pub(super) fn attach(directory: &Path, all: usize, pairs: usize) -> std::io::Result<()> {
+    for pair in 0..all {
+        let on = configurations_in(directory).join(format!("pair-{pair}"));
+        let off = directory.join(format!("pair-{pair}.off"));
+        let (from, to) = if pair < pairs {
+            (&off, &on)
+        } else {
+            (&on, &off)
+        };
+        if from.exists() {
+            fs::rename(from, to)?;
+        }
+    }
+    Ok(())
+}
+
 /// The directory for pcscd's `--config`.
 pub(super) fn configurations_in(directory: &Path) -> PathBuf {
     directory.join("readers")
 }
 
-/// Asks pcscd for its readers, and finds the name of each port's slot.
-pub(super) fn discover(client: &mut CardClient, ports: &Reservation) -> Result<Vec<Slot>, String> {
+/// Asks pcscd for its readers, and finds the names of the first `count` ports' slots.
+pub(super) fn discover(
+    client: &mut CardClient,
+    ports: &Reservation,
+    count: usize,
+) -> Result<Vec<Slot>, String> {
     let names = client.try_readers()?;
-    let slots = ports.ports().enumerate().map(|(number, port)| {
+    let slots = ports.ports().take(count).enumerate().map(|(number, port)| {
         let (pair, slot) = (number / SLOTS_OF_A_DRIVER, number % SLOTS_OF_A_DRIVER);
         let (start, end) = (format!("{} ", friendly(pair)), format!(" {slot:02X}"));
         let reader = names

@@ -26,6 +26,7 @@ mod neighbours;
 mod operator;
 mod personalise;
 mod reader;
+mod readers;
 mod recovery;
 mod secrets;
 mod tools;

@@ -8,7 +8,9 @@ use crate::card::CardError;
 pub(super) fn card_error(error: Error) -> CardError {
     match error {
         Error::ResetCard => CardError::Reset,
-        Error::SharingViolation => CardError::Busy(error.to_string()),
+        Error::SharingViolation => {
+            CardError::Busy(format!("for itself (SCARD_SHARE_EXCLUSIVE): {error}"))
+        }
         Error::RemovedCard
         | Error::NoSmartcard
         | Error::ReaderUnavailable

@@ -165,6 +165,10 @@ impl CardPort for PcscPort {
                     Err(Error::UnresponsiveCard | Error::UnsupportedCard | Error::InvalidAtr) => {
                         self.refused = Some(insertion);
                     }
+                    Err(Error::SharingViolation) if self.sharing == Sharing::Exclusive => {
+                        let why = "too, and it is wanted exclusively (--exclusive)";
+                        busy = Some(CardError::Busy(why.into()));
+                    }
                     Err(error) => busy = Some(card_error(error)),
                 }
             }

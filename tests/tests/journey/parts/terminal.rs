@@ -13,15 +13,25 @@ pub(crate) struct Terminal {
 
 /// `reader-bridge run` for one card, with what it remembers in `state`.
 pub(crate) fn run(card: &str, gts: SocketAddr, state: &Path) -> Program {
+    run_with(&["--card", card], gts, state)
+}
+
+fn run_with(cards: &[&str], gts: SocketAddr, state: &Path) -> Program {
     Program::built("reader-bridge")
-        .args(["run", "--json", "--card", card])
+        .args(["run", "--json"])
+        .args(cards.iter().copied())
         .args(["--gts", &gts.to_string(), "--seed", "1", "--state"])
         .arg(state)
 }
 
 /// The same, polling every second and waiting two at most.
 pub(crate) fn every_second(card: &str, gts: SocketAddr, state: &Path) -> Program {
-    run(card, gts, state)
+    with_cards(&["--card", card], gts, state)
+}
+
+/// The same for the cards that these options name.
+pub(crate) fn with_cards(options: &[&str], gts: SocketAddr, state: &Path) -> Program {
+    run_with(options, gts, state)
         .args(["--interval", "1s", "--jitter", "0"])
         .args(["--timeout", "2s", "--max-timeout", "2s"])
 }
