@@ -17,6 +17,7 @@ mod cards;
 mod crashes;
 mod demo;
 mod figures;
+mod foreign;
 mod hostile;
 mod kills;
 mod many;
