@@ -13,7 +13,7 @@ mod port;
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BTreeMap, BinaryHeap, HashMap},
     io,
     os::fd::AsRawFd,
     sync::atomic::{AtomicBool, Ordering},
@@ -56,7 +56,8 @@ pub struct Drive<'a> {
     devices: &'a mut [Device],
     ports: Vec<Port>,
     flights: HashMap<u32, Flight>,
-    deadlines: BinaryHeap<Reverse<(Instant, u32, u64)>>,
+    /// Who polls again when, by milliseconds since the start: nobody notices less.
+    deadlines: BTreeMap<u128, Vec<(u32, u64)>>,
     held: BinaryHeap<Reverse<(Instant, u64)>>,
     held_datagrams: HashMap<u64, Held>,
     order: Vec<u32>,
@@ -95,7 +96,7 @@ impl<'a> Drive<'a> {
         Ok(Self {
             ports: ports?,
             flights: HashMap::new(),
-            deadlines: BinaryHeap::new(),
+            deadlines: BTreeMap::new(),
             held: BinaryHeap::new(),
             held_datagrams: HashMap::new(),
             order,
@@ -206,8 +207,9 @@ impl<'a> Drive<'a> {
         flight.polls += 1;
         flight.serial = self.report.counts.polls;
         let wait = self.plan.patience.wait(flight.polls, &mut self.dice);
-        let deadline = (Instant::now() + wait, device, flight.serial);
-        self.deadlines.push(Reverse(deadline));
+        let at = (self.started.elapsed() + wait).as_millis();
+        let deadline = (device, flight.serial);
+        self.deadlines.entry(at).or_default().push(deadline);
         let poll = self.devices[device as usize].poll(self.fleet);
         self.carry(self.port_of(device), Way::Up, poll.as_bytes());
     }
@@ -331,26 +333,28 @@ impl<'a> Drive<'a> {
 
     /// Repeats what was not answered in time.
     fn expire(&mut self) {
-        let now = Instant::now();
-        while let Some(Reverse((deadline, device, serial))) = self.deadlines.peek().copied() {
-            if deadline > now {
-                return;
+        let now = self.started.elapsed().as_millis();
+        while let Some(due) = self.deadlines.first_entry().filter(|due| *due.key() < now) {
+            for (device, serial) in due.remove() {
+                self.expire_one(device, serial);
             }
-            self.deadlines.pop();
-            let polls = match self.flights.get(&device) {
-                Some(flight) if flight.serial == serial => flight.polls,
-                _ => continue,
-            };
-            self.report.counts.timeouts += 1;
-            self.devices[device as usize].raise();
-            if polls >= self.plan.patience.attempts {
-                self.report.counts.given_up += 1;
-                self.flights.remove(&device);
-                let port = self.port_of(device);
-                self.ports[port].expected.remove(device);
-            } else {
-                self.send(device);
-            }
+        }
+    }
+
+    fn expire_one(&mut self, device: u32, serial: u64) {
+        let polls = match self.flights.get(&device) {
+            Some(flight) if flight.serial == serial => flight.polls,
+            _ => return,
+        };
+        self.report.counts.timeouts += 1;
+        self.devices[device as usize].raise();
+        if polls >= self.plan.patience.attempts {
+            self.report.counts.given_up += 1;
+            self.flights.remove(&device);
+            let port = self.port_of(device);
+            self.ports[port].expected.remove(device);
+        } else {
+            self.send(device);
         }
     }
 }

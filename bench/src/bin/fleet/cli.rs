@@ -23,7 +23,7 @@ Exit codes: 0 done, 1 no answer was accepted or a wrong one was, 2 wrong command
 /// Longest run where none is given, in seconds. A storm ends by itself.
 const DURATION: u64 = 10;
 /// Devices that share a source port unless told otherwise: an answer names nobody, and is tried on all that wait there.
-const SHARE: usize = 16;
+const SHARE: usize = 64;
 /// Source ports at most unless told otherwise.
 const PORTS: usize = 4096;
 
@@ -69,7 +69,7 @@ pub(crate) struct Run {
     /// Exchanges under way at most
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     in_flight: u32,
-    /// Source ports; a device keeps its own [default: one for 16 exchanges under way, at most 4096]
+    /// Source ports; a device keeps its own [default: one for 64 exchanges under way, at most 4096]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=60_000))]
     ports: Option<u32>,
     /// Exchanges begun per second; as many as the server answers if absent
