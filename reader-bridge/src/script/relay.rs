@@ -118,8 +118,10 @@ impl Relay<'_> {
         };
         *patience = Patience::new();
         let place = self.card.place();
-        self.witness
-            .told(&format!("the card in {place} is in the reader at {}", self.reader));
+        self.witness.told(&format!(
+            "the card in {place} is in the reader at {}",
+            self.reader
+        ));
         loop {
             if let Err(over) = self.frame(&mut atr, &mut reader) {
                 return over;
@@ -170,11 +172,12 @@ impl Relay<'_> {
     /// Until the reader wants something, or one of both is gone.
     fn wait(&mut self, reader: &TcpStream) -> Result<(), Over> {
         loop {
-            let mut fds: Vec<PollFd<'_>> = [Some(self.stop), Some(reader.as_fd()), self.card.removal()]
-                .into_iter()
-                .flatten()
-                .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-                .collect();
+            let mut fds: Vec<PollFd<'_>> =
+                [Some(self.stop), Some(reader.as_fd()), self.card.removal()]
+                    .into_iter()
+                    .flatten()
+                    .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+                    .collect();
             poll_until(&mut fds, None).map_err(Over::Reader)?;
             let ready = |at: usize| fds.get(at).is_some_and(|fd| fd.any().unwrap_or(false));
             let (stopped, asked, removed) = (ready(0), ready(1), ready(2));
@@ -205,15 +208,18 @@ fn frame(reader: &mut TcpStream) -> io::Result<Vec<u8>> {
 
 fn gone(error: io::Error) -> io::Error {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it has closed its connection"),
+        io::ErrorKind::UnexpectedEof => {
+            io::Error::new(error.kind(), "it has closed its connection")
+        }
         io::ErrorKind::WouldBlock => io::Error::other("it stopped in the middle of a frame"),
         _ => error,
     }
 }
 
 fn answer(reader: &mut TcpStream, body: &[u8]) -> io::Result<()> {
-    let length = u16::try_from(body.len())
-        .map_err(|_| io::Error::other("an answer of over 65,535 bytes does not fit into a frame"))?;
+    let length = u16::try_from(body.len()).map_err(|_| {
+        io::Error::other("an answer of over 65,535 bytes does not fit into a frame")
+    })?;
     reader.write_all(&[&length.to_be_bytes(), body].concat())
 }
 

@@ -12,6 +12,7 @@ mod deeds;
 mod desk;
 pub mod find;
 mod hook;
+mod letters;
 mod link;
 mod mail;
 pub mod network;
@@ -34,7 +35,7 @@ use crate::{
     ota::{self, Agent},
     report::Reporter,
     secapp::{SecApp, SecAppError},
-    session::{Action, Config, End, Event, Input, Memory, Occasion, Session},
+    session::{Action, Config, End, Event, Input, Memory, Session},
     trace::{CardTrace, Trace, TracedPort},
 };
 use clock::Timer;
@@ -360,58 +361,6 @@ impl<'a> Terminal<'a> {
         fds.extend(self.link.fds());
         fds.extend(self.secapp.removal());
         wait::wait(fds).map_err(failed)
-    }
-
-    fn read_mail(&mut self) -> Result<(), TerminalError> {
-        for mail in self.mailbox.take() {
-            match mail {
-                Mail::Stop => self.stopping = true,
-                Mail::Close(why) => self.closed = Some(why),
-                Mail::Wake(occasion) => {
-                    if occasion == Occasion::NetworkChange {
-                        self.tell_agent(ota::Input::NetworkChange)?;
-                    }
-                    self.input(Input::Wake(occasion))?;
-                }
-                Mail::Desk => self.clear_desk()?,
-                Mail::PollNow { iccid, reply } => {
-                    let answer = self.poll_now(iccid.as_deref())?;
-                    // Whoever asked may have gone.
-                    let _ = reply.send(answer);
-                }
-                Mail::Resolved {
-                    endpoint,
-                    addresses,
-                } => {
-                    let to = endpoint.clone();
-                    if let Err(error) = self.link.resolved(endpoint, addresses) {
-                        self.link_failed_to(to, &error)?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn poll_now(&mut self, iccid: Option<&str>) -> Result<PollNowReply, TerminalError> {
-        let known = self.known.as_ref().filter(|_| self.card_is_there);
-        let result = match known {
-            None => PollNowResult::NoCard,
-            Some(known) if iccid.is_some_and(|iccid| iccid != known.name) => {
-                PollNowResult::OtherCard
-            }
-            Some(known) if known.session.allows(Occasion::HostRequest) => PollNowResult::Polling,
-            Some(_) => PollNowResult::NotAllowed,
-        };
-        let reply = PollNowReply {
-            card: self.label.clone(),
-            iccid: known.map(|known| known.name.clone()),
-            result,
-        };
-        if matches!(result, PollNowResult::Polling | PollNowResult::NotAllowed) {
-            self.input(Input::Wake(Occasion::HostRequest))?;
-        }
-        Ok(reply)
     }
 
     fn input(&mut self, input: Input<'_>) -> Result<(), TerminalError> {

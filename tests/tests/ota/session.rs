@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use e2e::process::Program;
 use serde_json::{Value, json};
 
 use crate::parts::terminal::Terminal;
@@ -194,6 +195,56 @@ fn one_exchange_includes_what_its_message_wants() {
     );
     rig.ota.expect("session");
     assert_eq!(rig.ota.all("script").len(), 2);
+}
+
+#[test]
+fn what_was_still_to_be_done_is_set_aside_where_it_cannot_be_read_and_the_card_goes_on() {
+    let rig = Rig::two_strings("damaged", &json!({}));
+    let mut terminal = rig.terminal();
+    terminal.expect_exchange();
+    terminal.process.terminate();
+    let agenda = rig
+        .state()
+        .join(format!("{}.agenda.json", rig.subscriber.iccid()));
+    fs::write(&agenda, r#"{"version":1,"last":"#).unwrap();
+    let mut terminal = rig.terminal();
+    let kept = terminal.expect("agenda-damaged")["kept"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(fs::read_to_string(kept).unwrap(), r#"{"version":1,"last":"#);
+    rig.send(&["open-http"]);
+    assert_eq!(terminal.expect("ota-done")["result"], "done");
+}
+
+#[test]
+fn the_trace_has_the_calls_as_they_were_before_tls() {
+    let mut rig = Rig::two_strings("traced", &json!({}));
+    rig.send(&["open-http"]);
+    let file = rig.directory.path().join("trace.pcapng");
+    let mut terminal = Terminal::start(rig.image_program().arg("--trace").arg(&file));
+    terminal.expect("ota-done");
+    terminal.process.terminate();
+    rig.ota.expect("session");
+    let decoded = Program::system("tshark")
+        .arg("-r")
+        .arg(&file)
+        .args([
+            "-Y",
+            "http",
+            "-T",
+            "fields",
+            "-e",
+            "http.request.uri",
+            "-e",
+            "http.response.code",
+        ])
+        .run();
+    let calls: Vec<_> = decoded.stdout.iter().map(|line| line.trim()).collect();
+    let expected = [
+        "/start", "401", "/start", "200", "/s/1", "200", "/s/2", "204",
+    ];
+    assert_eq!(calls, expected, "{decoded:?}");
 }
 
 #[test]
