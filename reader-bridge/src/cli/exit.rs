@@ -54,6 +54,12 @@ pub(super) enum Failure {
     Trace { path: PathBuf, error: io::Error },
     #[error("no way to OTA servers: {0}")]
     Ota(#[from] SetupError),
+    /// A capture that cannot be read, or its copy that cannot be written.
+    #[error("{}: {why}", path.display())]
+    Capture { path: PathBuf, why: String },
+    /// A key file that is not understood; no key is repeated.
+    #[error("{}: {why}", path.display())]
+    Keys { path: PathBuf, why: String },
     #[error("--metrics {address}: {error}")]
     Metrics {
         address: SocketAddr,
@@ -96,12 +102,14 @@ impl Failure {
             | Self::Output(_)
             | Self::Trace { .. }
             | Self::Record { .. }
-            | Self::Metrics { .. } => 1,
+            | Self::Metrics { .. }
+            | Self::Capture { .. } => 1,
             Self::Arguments(_) | Self::Config(_) | Self::Input { .. } => WRONG,
             Self::Card(_) | Self::NobodyToAsk | Self::NobodyRuns => NO_CARD,
             Self::Terminal(error) => of_terminal(error),
             Self::Store(_) => 7,
             Self::KeyFile { .. }
+            | Self::Keys { .. }
             | Self::Key { .. }
             | Self::ProfileFile { .. }
             | Self::Ota(_)

@@ -20,6 +20,7 @@ mod signals;
 mod simulate;
 mod status;
 mod tools;
+mod trace;
 mod values;
 
 use std::{
@@ -55,6 +56,7 @@ enum Command {
     Diff(Box<tools::Diff>),
     Import(tools::Import),
     Status(status::Status),
+    Trace(trace::Trace),
     Simulate(simulate::Simulate),
     Completions(Completions),
 }
@@ -111,6 +113,7 @@ fn perform(command: Command) -> Result<ExitCode, Failure> {
         Command::Diff(diff) => diff.run(),
         Command::Import(import) => import.run(),
         Command::Status(status) => status.run(),
+        Command::Trace(trace) => trace.run(),
         Command::Simulate(simulate) => simulate.run(),
         Command::Completions(completions) => completions.run(),
     }

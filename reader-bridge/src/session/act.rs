@@ -157,7 +157,7 @@ impl Session {
 }
 
 /// A message in a few words.
-pub(super) fn in_words(msg: &[u8]) -> String {
+pub(crate) fn in_words(msg: &[u8]) -> String {
     let msg = match Msg::parse(msg) {
         Ok(msg) => msg,
         Err(error) => return error.to_string(),

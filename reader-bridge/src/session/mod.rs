@@ -34,6 +34,7 @@ use crate::ota::Policy;
 use fastrand::Rng;
 use protocol::{card::Outcome, msg::Events};
 
+pub(crate) use act::in_words;
 pub use backoff::{Backoff, Timeouts};
 pub use event::{Asked, Counted, Done, Event, Exchange as ExchangeEvent, Message, Quality, What};
 pub use io::{Action, Ask, Command, End, Input, Now, Occasion, Reply};

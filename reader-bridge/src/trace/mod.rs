@@ -4,6 +4,8 @@
 //! with a comment that names the card and the exchange. Refuses to know what they mean. Holds no key: what the card and the
 //! server say to each other stays encrypted in it. The form is pcapng (draft-ietf-opsawg-pcapng).
 
+pub mod annotate;
+pub mod capture;
 mod http;
 mod packet;
 mod port;

@@ -8,6 +8,7 @@
     reason = "a failure of a test is a panic that names it, and the packets made here are short"
 )]
 
+mod annotate;
 mod capture;
 mod dissector;
 mod tshark;
