@@ -10,10 +10,7 @@ use applet::nvm::WrapKey;
 use clap::{Args, ValueHint};
 use reader_bridge::{
     card::{self, CardPort, CardSpec},
-    fault::{
-        Faults,
-        card::{FaultyPort, Plan},
-    },
+    fault::request::Request,
     script::COMMAND_LIMIT,
 };
 
@@ -46,7 +43,10 @@ impl Opening {
     pub(super) fn prepare(&self, seed: u64) -> Result<Prepared, Failure> {
         Ok(Prepared {
             key: self.image_key_file.as_deref().map(wrap_key).transpose()?,
-            faults: self.wishes.card_faults()?,
+            request: Request {
+                faults: self.wishes.card_faults()?,
+                patience: COMMAND_LIMIT,
+            },
             seed,
         })
     }
@@ -55,7 +55,7 @@ impl Opening {
 /// Ready to open cards.
 pub(super) struct Prepared {
     key: Option<WrapKey>,
-    faults: Faults,
+    request: Request,
     seed: u64,
 }
 
@@ -67,10 +67,6 @@ impl Prepared {
             command_timeout: COMMAND_LIMIT,
         };
         let port = card::open(spec, options)?;
-        if !self.faults.has_card() {
-            return Ok(port);
-        }
-        let plan = Plan::new(self.faults.card.clone(), self.seed.wrapping_add(n));
         let place = spec.to_string();
         let tell = move |what| {
             // Without standard error nobody watches.
@@ -79,7 +75,7 @@ impl Prepared {
                 "reader-bridge: {place}: fault: {what}"
             ));
         };
-        let faulty = FaultyPort::faulty(port, plan, COMMAND_LIMIT, Box::new(tell));
-        Ok(Box::new(faulty))
+        let seed = self.seed.wrapping_add(n);
+        Ok(self.request.around(port, seed, Box::new(tell)))
     }
 }

@@ -4,6 +4,7 @@ use std::{io, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
 use reader_bridge::{
+    fault::request::Request,
     report::{Each, Lines, Log, Reporter},
     session::Config,
     terminal::{
@@ -18,6 +19,7 @@ use reader_bridge::{
 
 use super::{
     exit::{CODES, Failure},
+    faults::Wishes,
     options::{Cards, Messages, Observing, Polling, Servers, Service, Telling, Waiting},
     places,
     signals::stop_on_signals,
@@ -51,6 +53,8 @@ pub(super) struct Run {
     observing: Observing,
     #[command(flatten)]
     service: Service,
+    #[command(flatten)]
+    wishes: Wishes,
 }
 
 /// How long `--once` waits for a card by default.
@@ -85,6 +89,7 @@ impl Run {
     pub(super) fn check(&self) -> Result<Config, Failure> {
         self.cards.check()?;
         self.observing.check()?;
+        self.wishes.faults()?;
         self.messages.check()?;
         if self.servers.once && self.cards.all_readers {
             return Err(Failure::Arguments(
@@ -114,6 +119,10 @@ impl Run {
             store: Store::open(self.service.directory()?)?,
             trace: self.telling.trace()?,
             shelf: Shelf::default(),
+            faults: Request {
+                faults: self.wishes.faults()?,
+                patience: self.cards.card_timeout,
+            },
             acting: self.messages.acting()?,
         })
     }

@@ -2,8 +2,8 @@
 //! repeat, reorder and spoil datagrams. For people who test their own cards and servers.
 //!
 //! ```text
-//! --fault ─ [`Faults`] ─┬─▶ [`card`] stands between a port and its card
-//!                       └─▶ [`net`] decides what becomes of each datagram
+//! --fault ─ [`Faults`] ─ [`request`] ─┬─▶ [`card`] stands between a port and its card
+//!                                     └─▶ [`net`] decides what becomes of each datagram
 //! ```
 //!
 //! Owns what may go wrong and when. All chance comes from one seed: the same seed, the same commands and datagrams, the
@@ -12,6 +12,7 @@
 pub mod card;
 pub mod net;
 mod parse;
+pub mod request;
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -100,5 +101,5 @@ pub struct NetFaults {
     pub corrupt: Chance,
 }
 
-/// Told of every fault that strikes.
+/// Is told of every fault that strikes.
 pub type Tell = Box<dyn FnMut(String) + Send>;

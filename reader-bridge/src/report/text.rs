@@ -62,6 +62,7 @@ fn sentences(card: &str, event: &Event) -> Vec<String> {
         Event::NoAnswer { polls, to } => format!("{card}  no answer from {to} to {polls} polls"),
         Event::LinkFailed { to, why } => format!("{card}  the way to {to} fails: {why}"),
         Event::RequestRefused { why } => format!("{card}  no poll: {why}"),
+        Event::Fault { what } => format!("{card}  fault on request: {what}"),
         Event::TraceFailed { why } => format!("{card}  the trace ends here: {why}"),
         Event::Deed(deed) => format!("{card}  {deed}"),
         Event::Stopped { why } => format!("{card}  stopped: {why}"),

@@ -158,6 +158,11 @@ pub enum Event {
         /// Why.
         why: &'static str,
     },
+    /// A fault that was asked for has struck.
+    Fault {
+        /// Which.
+        what: String,
+    },
     /// The trace cannot be written any more; everything else goes on.
     TraceFailed {
         /// Why.

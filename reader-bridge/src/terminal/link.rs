@@ -14,7 +14,7 @@ use std::{
 use protocol::identity::Uid;
 
 use super::mail::{Mail, Post};
-use crate::trace::CardTrace;
+use crate::{fault::request::Ways, trace::CardTrace};
 
 /// Two identities (the card's own and its recovery identity) at two addresses each: late answers to
 /// any of them are still welcome.
@@ -28,6 +28,7 @@ const BUFFER: usize = 2048;
 pub(super) struct Link {
     post: Post,
     trace: Option<CardTrace>,
+    faults: Option<Ways<(Uid, SocketAddr)>>,
     sockets: VecDeque<Socket>,
     server: Option<Server>,
     /// A poll that waits for its server's addresses.
@@ -61,10 +62,18 @@ impl Link {
         Self {
             post,
             trace,
+            faults: None,
             sockets: VecDeque::new(),
             server: None,
             waiting: None,
         }
+    }
+
+    /// With faults on both ways. A trace shows what is on the wire.
+    #[must_use]
+    pub(super) fn with_faults(mut self, faults: Option<Ways<(Uid, SocketAddr)>>) -> Self {
+        self.faults = faults;
+        self
     }
 
     /// Sends a poll, at once if the server's address is known, otherwise when it was looked up; a
@@ -147,6 +156,17 @@ impl Link {
     }
 
     fn send_to(&mut self, identity: Uid, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        let Some(faults) = &mut self.faults else {
+            return self.put(identity, to, datagram);
+        };
+        let leaving = faults.leave((identity, to), datagram);
+        leaving
+            .into_iter()
+            .try_for_each(|((identity, to), datagram)| self.put(identity, to, &datagram))
+    }
+
+    /// Onto the wire.
+    fn put(&mut self, identity: Uid, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
         let at = self.socket(identity, to)?;
         let socket = &self.sockets[at].socket;
         match socket.send(datagram) {
@@ -182,6 +202,24 @@ impl Link {
     /// The next datagram that has come, if any. `Err` tells of the way, for instance that nobody
     /// listens there (ICMP); it ends nothing.
     pub(super) fn receive(&mut self) -> Option<io::Result<Vec<u8>>> {
+        loop {
+            if let Some(datagram) = self.faults.as_mut().and_then(Ways::take) {
+                return Some(Ok(datagram));
+            }
+            match (self.take()?, &mut self.faults) {
+                (Ok(datagram), Some(faults)) => faults.arrive(datagram),
+                (received, _) => return Some(received),
+            }
+        }
+    }
+
+    /// Whether a datagram waits that the sockets do not know of.
+    pub(super) fn is_ready(&self) -> bool {
+        self.faults.as_ref().is_some_and(Ways::is_ready)
+    }
+
+    /// From the wire.
+    fn take(&mut self) -> Option<io::Result<Vec<u8>>> {
         let mut buffer = [0; BUFFER];
         for socket in &self.sockets {
             match socket.socket.recv(&mut buffer) {
@@ -205,6 +243,9 @@ impl Link {
         self.sockets.clear();
         self.server = None;
         self.waiting = None;
+        if let Some(faults) = &mut self.faults {
+            faults.close();
+        }
     }
 
     /// To be waited for.

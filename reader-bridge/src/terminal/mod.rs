@@ -32,6 +32,7 @@ use std::{
 
 use crate::{
     card::{CardError, CardPort},
+    fault::request::{Request, Told},
     ota::{self, Agent},
     report::Reporter,
     secapp::{SecApp, SecAppError},
@@ -66,6 +67,8 @@ pub struct Setup {
     pub shelf: Shelf,
     /// What messages are acted on with.
     pub acting: Acting,
+    /// What is to go wrong.
+    pub faults: Request,
 }
 
 impl Setup {
@@ -125,6 +128,7 @@ pub struct Terminal<'a> {
     link: Link,
     timer: Timer,
     trace: Option<CardTrace>,
+    faults: Told,
     /// The card that is there, with its file.
     known: Option<Known>,
     /// The name of the card that was there last, to whose polls the link still hears answers.
@@ -170,13 +174,17 @@ impl<'a> Terminal<'a> {
             .trace
             .as_ref()
             .map(|trace| trace.of_card(label.clone()));
+        let faults = Told::default();
+        let port = setup.faults.around(port, setup.seed, faults.tell());
         let port = match trace.clone() {
             Some(trace) => Box::new(TracedPort::traced(port, trace)),
             None => port,
         };
         Ok(Self {
-            link: Link::new(mailbox.post(), trace.clone()),
+            link: Link::new(mailbox.post(), trace.clone())
+                .with_faults(setup.faults.on_the_way(setup.seed, &faults)),
             trace,
+            faults,
             timer: Timer::new().map_err(system)?,
             setup,
             reporter,
@@ -252,7 +260,10 @@ impl<'a> Terminal<'a> {
             if self.is_over() || self.is_finished()? {
                 return Ok(Step::Ended);
             }
-            self.sleep()?;
+            self.tell_faults()?;
+            if !self.link.is_ready() {
+                self.sleep()?;
+            }
             self.read_mail()?;
             if let Err(error) = self.secapp.port().check() {
                 return self.lost(&error);
@@ -397,6 +408,19 @@ impl<'a> Terminal<'a> {
     }
 
     fn tell(&self, event: &Event) -> Result<(), TerminalError> {
+        self.tell_faults()?;
+        self.tell_only(event)
+    }
+
+    /// Before what comes of them.
+    fn tell_faults(&self) -> Result<(), TerminalError> {
+        let struck = self.faults.take().into_iter();
+        struck
+            .map(|what| Event::Fault { what })
+            .try_for_each(|event| self.tell_only(&event))
+    }
+
+    fn tell_only(&self, event: &Event) -> Result<(), TerminalError> {
         self.reporter
             .tell(&self.label, event)
             .map_err(TerminalError::Output)

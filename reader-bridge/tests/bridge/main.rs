@@ -17,6 +17,7 @@ mod server;
 mod world;
 
 mod failures;
+mod faults;
 mod loss;
 mod routes;
 mod schedules;
