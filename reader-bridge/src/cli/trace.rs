@@ -1,4 +1,4 @@
-//! `trace annotate`: what captures hold.
+//! `trace annotate` and `trace ladder`: what captures hold, and how their exchanges went.
 
 use std::{
     fs::{File, OpenOptions},
@@ -9,9 +9,12 @@ use std::{
 };
 
 use clap::{Args, Subcommand, ValueHint};
-use reader_bridge::trace::annotate::{
-    annotate,
-    keys::{self, CardKeys},
+use reader_bridge::trace::{
+    annotate::{
+        annotate,
+        keys::{self, CardKeys},
+    },
+    ladder::{self, svg, text},
 };
 use zeroize::Zeroizing;
 
@@ -27,12 +30,14 @@ pub(super) struct Trace {
 #[derive(Subcommand)]
 enum What {
     Annotate(Annotate),
+    Ladder(Ladder),
 }
 
 impl Trace {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         match self.what {
             What::Annotate(annotate) => annotate.run(),
+            What::Ladder(ladder) => ladder.run(),
         }
     }
 }
@@ -95,6 +100,59 @@ impl Annotate {
         }
         if report.cut_off {
             text += "the capture ends in the middle of a packet, which is left out\n";
+        }
+        io::stdout()
+            .write_all(text.as_bytes())
+            .map_err(Failure::Output)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+const LADDER: &str = "\
+Example:
+  reader-bridge trace ladder trace.pcapng --exchange 3 --svg exchange-3.svg
+
+Exit codes:
+  0  drawn
+  1  the capture cannot be read, or the picture not be written";
+
+/// Draw the exchanges of a capture: card, terminal, server, and who says what to whom.
+#[derive(Args)]
+#[command(after_help = LADDER)]
+struct Ladder {
+    /// pcapng or pcap; - is standard input.
+    #[arg(value_hint = ValueHint::FilePath)]
+    file: PathBuf,
+    /// Only the exchange with this number, as in the trace's comments.
+    #[arg(long, value_name = "N")]
+    exchange: Option<u64>,
+    /// Draw a picture into this file, instead of text.
+    #[arg(long, value_name = "OUT.svg", value_hint = ValueHint::FilePath)]
+    svg: Option<PathBuf>,
+    /// Draw as wide as this [default: the terminal's width, else 80].
+    #[arg(long, value_name = "CHARACTERS")]
+    width: Option<usize>,
+}
+
+/// Where nobody knows better.
+const WIDTH: usize = 80;
+
+impl Ladder {
+    fn run(&self) -> Result<ExitCode, Failure> {
+        let exchanges = ladder::read(open(&self.file)?, self.exchange)
+            .map_err(|error| failed(&self.file, &error))?;
+        if let Some(path) = &self.svg {
+            create(path)
+                .and_then(|mut file| file.write_all(svg::draw(&exchanges).as_bytes()))
+                .map_err(|error| failed(path, &error))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let terminal = terminal_size::terminal_size_of(io::stdout());
+        let width = terminal.map_or(WIDTH, |(width, _)| width.0.into());
+        let colours = terminal.is_some() && super::status::colours();
+        let mut text = text::draw(&exchanges, self.width.unwrap_or(width), colours);
+        if exchanges.is_empty() {
+            text = "no exchange of the method is in this capture\n".into();
         }
         io::stdout()
             .write_all(text.as_bytes())

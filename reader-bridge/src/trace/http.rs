@@ -22,7 +22,7 @@ pub struct HttpMessage<'a> {
 }
 
 /// LINKTYPE_WIRESHARK_UPPER_PDU.
-pub(super) const EXPORTED_PDU: u32 = 252;
+pub(super) const EXPORTED_PDU: u16 = 252;
 
 /// Tags of an exported PDU. Each is followed by a length:2 and a value padded to four bytes.
 mod tag {

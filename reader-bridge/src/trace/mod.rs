@@ -7,6 +7,7 @@
 pub mod annotate;
 pub mod capture;
 mod http;
+pub mod ladder;
 mod packet;
 mod port;
 
@@ -87,7 +88,7 @@ impl Trace {
             ("network", DataLink::RAW, "polls and responses"),
             (
                 "http",
-                DataLink::Unknown(http::EXPORTED_PDU),
+                DataLink::Unknown(http::EXPORTED_PDU.into()),
                 "calls of the OTA server, before TLS",
             ),
         ] {

@@ -11,5 +11,6 @@
 mod annotate;
 mod capture;
 mod dissector;
+mod ladder;
 mod tshark;
 mod vectors;

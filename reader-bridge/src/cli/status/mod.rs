@@ -27,6 +27,7 @@ use signal_hook::{
 
 use super::{exit::Failure, values};
 use table::Look;
+pub(super) use table::colours;
 
 const EXAMPLES: &str = "\
 Examples:

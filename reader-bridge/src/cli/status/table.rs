@@ -51,7 +51,7 @@ impl Look {
 }
 
 /// <https://no-color.org>
-fn colours() -> bool {
+pub(in crate::cli) fn colours() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
