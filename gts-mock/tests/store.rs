@@ -8,10 +8,10 @@ use std::{
 };
 
 use gts_mock::{
-    engine::{Engine, SyncPolicy, walk::Epoch},
+    engine::walk::Epoch,
     store::{
         ChainRecord, Change, IdentityRecord, Loaded, MessageRecord, MessageState, Opened, Options,
-        SqliteStore, Store, StoreError,
+        Promoted, SqliteStore, Store, StoreError,
     },
 };
 use protocol::{
@@ -28,6 +28,7 @@ fn options(directory: &Path) -> Options {
         key_file: None,
         restored: false,
         posix: POSIX,
+        snapshot_after: None,
     }
 }
 
@@ -44,6 +45,7 @@ fn identity(id: u32) -> IdentityRecord {
         k: Key::from_bytes(&[0xA5; 16]).unwrap(),
         mode: Mode::DEFAULT,
         uid_1: iccid.into(),
+        generation: 0,
     }
 }
 
@@ -66,13 +68,12 @@ fn filled() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let (mut store, loaded, opened) = open(directory.path()).unwrap();
     assert_eq!(opened, Opened::New);
-    let engine = Engine::new(loaded, SyncPolicy::Group);
-    for id in 0..3 {
-        let identity = identity(id);
-        let chain = ChainRecord {
-            open_messages: 2,
-            ..engine.first_chain(&identity)
-        };
+    let mut import = store.importer().unwrap();
+    let identities: Vec<IdentityRecord> = (0..3).map(identity).collect();
+    import.put(&identities).unwrap();
+    import.commit().unwrap();
+    for identity in identities {
+        let id = identity.id;
         let messages = [
             MessageState::Delivered,
             MessageState::Queued,
@@ -80,30 +81,73 @@ fn filled() -> TempDir {
         ];
         let messages = messages.into_iter().zip(10..);
         let messages = messages.map(|(state, number)| Change::Message(message(id, number, state)));
-        let mut changes = vec![Change::Identity(identity), Change::Chain(chain)];
-        changes.extend(messages);
-        store.commit(&changes).unwrap();
+        store.commit(&messages.collect::<Vec<_>>()).unwrap();
+        // Subscription 2 stays where it begins.
+        let mut chain = ChainRecord::first(&identity, &loaded.secret);
+        for _ in 0..2 - id {
+            store.commit(&[promote(&mut chain)]).unwrap();
+        }
     }
     store.close().unwrap();
     directory
 }
 
-/// All that a store gives back, as text that can be compared.
-fn content(loaded: &Loaded) -> String {
-    let subscriptions: Vec<String> = loaded
-        .subscriptions
+/// The next promotion of a chain, which moves on.
+fn promote(chain: &mut ChainRecord) -> Change {
+    let parent = chain.uid;
+    let child = chain.link().child(chain.secret.uid_rand(parent, 0, 0));
+    let step = Promoted {
+        id: chain.id,
+        parent: Promoted::short(parent),
+        child: Promoted::short(child.uid()),
+        message: 0,
+        attempt: 0,
+    };
+    assert!(chain.follow(&step, chain.generation));
+    Change::Promoted(step)
+}
+
+/// What a store holds, read to its end.
+struct Content {
+    identities: Vec<IdentityRecord>,
+    chains: Vec<ChainRecord>,
+    messages: Vec<MessageRecord>,
+    text: String,
+}
+
+fn read(loaded: Loaded) -> Result<Content, StoreError> {
+    let chains: Vec<ChainRecord> = loaded.chains.collect::<Result<_, _>>()?;
+    let identities: Vec<IdentityRecord> = loaded.identities.collect::<Result<_, _>>()?;
+    let keys: Vec<_> = chains
         .iter()
-        .map(|(identity, chain)| {
-            let keys = [&identity.k, &chain.key, &chain.recovery_key];
-            let keys = keys.map(|key| key.as_bytes().to_vec());
-            format!("{identity:?} {chain:?} {keys:?}")
+        .map(|one| {
+            (
+                one.key.as_bytes(),
+                one.secret.as_bytes(),
+                one.recovery_child,
+            )
         })
         .collect();
-    let secret = loaded.secret.as_bytes();
-    format!(
-        "{secret:?} {:?} {subscriptions:?} {:?}",
-        loaded.epoch, loaded.messages
-    )
+    let ks: Vec<_> = identities.iter().map(|one| one.k.as_bytes()).collect();
+    let text = format!(
+        "{:?} {:?} {identities:?} {ks:?} {chains:?} {keys:?} {:?} {:?}",
+        loaded.secret.as_bytes(),
+        loaded.epoch,
+        loaded.highest_ids,
+        loaded.messages
+    );
+    let messages = loaded.messages;
+    Ok(Content {
+        identities,
+        chains,
+        messages,
+        text,
+    })
+}
+
+/// All that a store gives back, as text that can be compared.
+fn content(loaded: Loaded) -> String {
+    read(loaded).unwrap().text
 }
 
 #[test]
@@ -112,8 +156,17 @@ fn a_store_gives_back_what_was_committed() {
     let (mut store, loaded, opened) = open(directory.path()).unwrap();
     assert_eq!(opened, Opened::Whole);
     assert_eq!(loaded.epoch, Epoch::default());
-    assert_eq!(loaded.subscriptions.len(), 3);
-    assert_eq!(loaded.subscriptions[1].0.k.as_bytes(), [0xA5; 16]);
+    let secret =
+        protocol::secret::ServerSecret::from_bytes(loaded.secret.as_bytes().try_into().unwrap());
+    let loaded = read(loaded).unwrap();
+    assert_eq!(loaded.chains.len(), 3);
+    assert_eq!(loaded.identities[1].k.as_bytes(), [0xA5; 16]);
+    for (id, chain) in (0..3).zip(&loaded.chains) {
+        let mut expected = ChainRecord::first(&identity(id), &secret);
+        (0..2 - id).for_each(|_| drop(promote(&mut expected)));
+        assert_eq!(chain.uid, expected.uid);
+        assert_eq!(chain.key.as_bytes(), expected.key.as_bytes());
+    }
     let open: Vec<_> = loaded
         .messages
         .iter()
@@ -133,11 +186,11 @@ fn a_killed_server_leaves_a_whole_store() {
     let before = {
         // Dropped without close, as a killed process leaves it.
         let (_store, loaded, _) = open(directory.path()).unwrap();
-        content(&loaded)
+        content(loaded)
     };
     let (_, loaded, opened) = open(directory.path()).unwrap();
     assert_eq!(opened, Opened::Whole);
-    assert_eq!(content(&loaded), before);
+    assert_eq!(content(loaded), before);
 }
 
 #[test]
@@ -150,9 +203,12 @@ fn a_restored_store_begins_a_new_generation() {
     let (store, loaded, opened) = SqliteStore::open(&restored).unwrap();
     assert_eq!(opened, Opened::Restored);
     assert_eq!(u64::from(loaded.epoch.generation), POSIX);
+    let epoch = loaded.epoch.clone();
+    let before = content(loaded);
     drop(store);
     let (_, again, _) = open(directory.path()).unwrap();
-    assert_eq!(again.epoch, loaded.epoch);
+    assert_eq!(again.epoch, epoch);
+    assert_eq!(content(again), before);
 }
 
 #[test]
@@ -200,8 +256,14 @@ fn a_store_does_not_open_without_its_key() {
 #[test]
 fn no_key_is_in_the_files_of_a_store() {
     let directory = filled();
-    for entry in fs::read_dir(directory.path()).unwrap() {
-        let bytes = fs::read(entry.unwrap().path()).unwrap();
+    let files = |path| {
+        fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+    };
+    let files = files(directory.path().into()).chain(files(directory.path().join("chains")));
+    for path in files.filter(|path| path.is_file()) {
+        let bytes = fs::read(path).unwrap();
         assert!(!bytes.windows(16).any(|window| window == [0xA5; 16]));
     }
 }
@@ -210,15 +272,15 @@ fn no_key_is_in_the_files_of_a_store() {
 fn a_newer_format_is_refused_by_name() {
     let directory = filled();
     let database = rusqlite::Connection::open(directory.path().join("gts.db")).unwrap();
-    database.pragma_update(None, "user_version", 2).unwrap();
+    database.pragma_update(None, "user_version", 3).unwrap();
     drop(database);
     let error = open(directory.path()).err().unwrap();
     assert!(
         matches!(
             error,
             StoreError::NewerFormat {
-                found: 2,
-                known: 1,
+                found: 3,
+                known: 2,
                 ..
             }
         ),
@@ -231,16 +293,31 @@ fn copy(from: &Path) -> (TempDir, PathBuf) {
     for name in ["gts.db", "store.key"] {
         fs::copy(from.join(name), to.path().join(name)).unwrap();
     }
+    if from.join("chains").exists() {
+        fs::create_dir(to.path().join("chains")).unwrap();
+        for entry in fs::read_dir(from.join("chains")).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name();
+            fs::copy(entry.path(), to.path().join("chains").join(name)).unwrap();
+        }
+    }
     let database = to.path().join("gts.db");
     (to, database)
 }
 
+fn whole(directory: &Path) -> String {
+    let (mut store, loaded, _) = open(directory).unwrap();
+    let text = content(loaded);
+    store.close().unwrap();
+    text
+}
+
 /// Opens a damaged store: it gives back exactly what was there, or refuses.
 fn opens_whole_or_not_at_all(directory: &Path, whole: &str, what: &str) -> bool {
-    match open(directory) {
+    match open(directory).and_then(|(_store, loaded, _)| read(loaded)) {
         Err(_) => false,
-        Ok((_, loaded, _)) => {
-            assert_eq!(content(&loaded), whole, "{what}");
+        Ok(content) => {
+            assert_eq!(content.text, whole, "{what}");
             true
         }
     }
@@ -249,7 +326,7 @@ fn opens_whole_or_not_at_all(directory: &Path, whole: &str, what: &str) -> bool 
 #[test]
 fn a_flipped_byte_is_found_or_harmless() {
     let directory = filled();
-    let whole = content(&open(directory.path()).unwrap().1);
+    let whole = whole(directory.path());
     let original = fs::read(directory.path().join("gts.db")).unwrap();
     let (mut refused, mut harmless) = (0, 0);
     // Every byte of the header, every 61st of the rest.
@@ -271,7 +348,7 @@ fn a_flipped_byte_is_found_or_harmless() {
 #[test]
 fn a_cut_store_is_refused() {
     let directory = filled();
-    let whole = content(&open(directory.path()).unwrap().1);
+    let whole = whole(directory.path());
     let original = fs::read(directory.path().join("gts.db")).unwrap();
     for len in (1..original.len()).step_by(997) {
         let (copied, database) = copy(directory.path());
@@ -290,8 +367,9 @@ fn a_store_of_format_1_opens() {
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     let (_, loaded, opened) = open(directory.path()).unwrap();
     assert_eq!(opened, Opened::Whole);
-    assert_eq!(loaded.subscriptions.len(), 3);
-    let (identity, chain) = &loaded.subscriptions[2];
+    let loaded = read(loaded).unwrap();
+    assert_eq!((loaded.identities.len(), loaded.chains.len()), (3, 3));
+    let (identity, chain) = (&loaded.identities[2], &loaded.chains[2]);
     assert_eq!(identity.k.as_bytes(), [0xA5; 16]);
     assert_eq!(
         (&*identity.reference, chain.uid),

@@ -80,7 +80,7 @@ async fn subscriptions(State(core): Shared) -> Json<Vec<String>> {
 }
 
 async fn import_subscriptions(State(core): Shared, body: Bytes) -> Answer<Imported> {
-    let imported = blocking(move || import(&core, &body)).await?;
+    let imported = blocking(move || import(&core, &body[..], &mut |_| {})).await?;
     Ok(Json(Imported {
         imported: imported as u64,
     }))
@@ -241,6 +241,9 @@ impl From<OperatorError> for Failure {
     fn from(error: OperatorError) -> Self {
         match error {
             OperatorError::Refused(refused) => refused.into(),
+            OperatorError::TooMany => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+            }
             failed => Self::new(StatusCode::SERVICE_UNAVAILABLE, failed.to_string()),
         }
     }

@@ -29,7 +29,7 @@ use protocol::{
     secret::{self, ServerSecret},
 };
 
-use crate::store::{Change, Loaded, SubId};
+use crate::store::{Change, Loaded, StoreError, SubId};
 use counters::{Counters, Dropped};
 use index::{Index, Place};
 use limits::{Misses, Repeats};
@@ -37,7 +37,7 @@ use queue::Deadlines;
 use subscription::Subscription;
 use walk::Epoch;
 
-pub use operator::{ImportClash, Prepared, QueueRefused};
+pub use operator::{Prepared, QueueRefused};
 
 /// The moment of a decision, told by the caller.
 #[derive(Clone, Copy, Debug)]
@@ -121,13 +121,13 @@ struct SyncRounds {
 
 impl Engine {
     /// An engine with all that the store held, ready to answer.
-    pub fn new(loaded: Loaded, policy: SyncPolicy) -> Self {
+    pub fn new(loaded: Loaded, policy: SyncPolicy) -> Result<Self, StoreError> {
         let mut engine = Self {
             secret: loaded.secret,
             epoch: loaded.epoch,
             policy,
-            subscriptions: HashMap::with_capacity(loaded.subscriptions.len()),
-            references: HashMap::with_capacity(loaded.subscriptions.len()),
+            subscriptions: HashMap::new(),
+            references: HashMap::new(),
             next_id: 0,
             index: Index::default(),
             repeats: Repeats::default(),
@@ -136,8 +136,20 @@ impl Engine {
             counters: Counters::default(),
             sync: SyncRounds { open: 1, synced: 0 },
         };
-        for (identity, chain) in loaded.subscriptions {
-            engine.adopt(Subscription::new(&identity, chain));
+        let mut identities = loaded.identities;
+        for chain in loaded.chains {
+            let chain = chain?;
+            let identity = identities.next().transpose()?;
+            let identity = identity.filter(|identity| identity.id == chain.id);
+            let identity = identity.ok_or_else(|| StoreError::Damaged {
+                what: format!("the identity of subscription {}", chain.id),
+            })?;
+            engine.adopt(Subscription::new(&identity, &chain));
+        }
+        for (id, highest) in loaded.highest_ids {
+            if let Some(subscription) = engine.subscriptions.get_mut(&id) {
+                subscription.queue.note_highest(highest);
+            }
         }
         for message in loaded.messages {
             engine.deadlines.note(&message);
@@ -146,7 +158,7 @@ impl Engine {
             }
         }
         engine.index_all();
-        engine
+        Ok(engine)
     }
 
     /// Current identities first: a child that equals one of them yields, by a raised attempt.
@@ -286,9 +298,9 @@ impl Engine {
             return;
         };
         if std::mem::take(&mut subscription.attempt_unsaved) {
-            answer
-                .changes
-                .push(Change::Chain(subscription.chain_record()));
+            let generation = self.epoch.generation;
+            let record = subscription.chain_record(&self.secret, generation);
+            answer.changes.push(Change::Chain(Box::new(record)));
             answer.durability = Durability::Synced;
         }
     }

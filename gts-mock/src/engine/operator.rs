@@ -3,32 +3,12 @@
 //!
 //! The caller lets one of these run at a time.
 
-use protocol::{
-    chain::{Link, RecoveryLink},
-    identity::Uid,
-    msg,
-    msg::Object,
-    response::max_msg,
-};
+use protocol::{identity::Uid, msg, msg::Object, response::max_msg, secret::ServerSecret};
+
+use zeroize::Zeroizing;
 
 use super::{Engine, Now, subscription::Subscription};
 use crate::store::{ChainRecord, Change, IdentityRecord, MessageRecord, MessageState, SubId};
-
-/// Why a subscription cannot be taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ImportClash {
-    /// The reference exists.
-    #[error("reference {0:?} exists already")]
-    Reference(Box<str>),
-    /// Somebody answers to this first identity.
-    #[error("its first identity {uid} belongs to {owner:?} already")]
-    Identity {
-        /// The identity.
-        uid: Uid,
-        /// Whose it is.
-        owner: Box<str>,
-    },
-}
 
 /// Why a message is not queued, or not withdrawn.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,13 +53,16 @@ pub struct Prepared {
 }
 
 impl Engine {
-    /// Whether a subscription could be taken: its reference and first identity are free.
-    pub fn clash(&self, reference: &str, uid_1: &Uid) -> Option<ImportClash> {
-        if self.references.contains_key(reference) {
-            return Some(ImportClash::Reference(reference.into()));
-        }
-        let owner = self.is_taken(uid_1)?.into();
-        Some(ImportClash::Identity { uid: *uid_1, owner })
+    /// Who answers to this identity already, so that no new subscription can begin with it.
+    pub fn owner(&self, uid_1: &Uid) -> Option<&str> {
+        self.is_taken(uid_1)
+    }
+
+    /// S, for chains that begin.
+    pub fn secret(&self) -> ServerSecret {
+        let mut bytes = Zeroizing::new([0; 16]);
+        bytes.copy_from_slice(self.secret.as_bytes());
+        ServerSecret::from_bytes(*bytes)
     }
 
     /// The number that the next subscription gets.
@@ -89,23 +72,24 @@ impl Engine {
 
     /// Where the chain of a new subscription begins.
     pub fn first_chain(&self, identity: &IdentityRecord) -> ChainRecord {
-        let first = Link::first(&identity.k, identity.uid_1, identity.mode);
-        let recovery = RecoveryLink::first(&identity.k, identity.uid_1, identity.mode);
-        ChainRecord {
-            id: identity.id,
-            uid: identity.uid_1,
-            key: first.key().clone(),
-            e: recovery.e(),
-            recovery_key: recovery.key().clone(),
-            attempt: 0,
-            generation: self.epoch.generation,
-            highest_id: 0,
-            open_messages: 0,
-        }
+        ChainRecord::first(identity, &self.secret)
+    }
+
+    /// The chains from this subscription on, at most `limit` of them, for a snapshot; and the number
+    /// that follows them.
+    pub fn chains(&self, from: SubId, limit: u32) -> (Vec<ChainRecord>, SubId) {
+        let end = from.saturating_add(limit).min(self.next_id);
+        let subscriptions = (from..end).filter_map(|id| self.subscriptions.get(&id));
+        let chains = subscriptions.map(|subscription| self.chain_record(subscription));
+        (chains.collect(), end)
+    }
+
+    pub(super) fn chain_record(&self, subscription: &Subscription) -> ChainRecord {
+        subscription.chain_record(&self.secret, self.epoch.generation)
     }
 
     /// Takes a subscription that is on disk.
-    pub fn add(&mut self, identity: &IdentityRecord, chain: ChainRecord) {
+    pub fn add(&mut self, identity: &IdentityRecord, chain: &ChainRecord) {
         self.adopt(Subscription::new(identity, chain));
         self.reindex(identity.id);
     }
@@ -140,10 +124,8 @@ impl Engine {
             state: MessageState::Queued,
             changed_at: now.posix,
         };
-        subscription.queue.prepare();
-        let chain = Change::Chain(subscription.chain_record());
         Ok(Prepared {
-            changes: vec![chain, Change::Message(message.clone())],
+            changes: vec![Change::Message(message.clone())],
             message,
         })
     }
@@ -156,17 +138,9 @@ impl Engine {
             return;
         };
         let on_offer = subscription.queue.head().is_none();
-        subscription.queue.prepared();
         subscription.queue.restore(message);
         if on_offer {
             self.reindex(id);
-        }
-    }
-
-    /// Forgets a message that could not be stored.
-    pub fn abandon(&mut self, message: &MessageRecord) {
-        if let Some(subscription) = self.subscriptions.get_mut(&message.subscription) {
-            subscription.queue.prepared();
         }
     }
 
@@ -230,12 +204,11 @@ impl Engine {
             });
         };
         message.changed_at = now.posix;
-        let chain = Change::Chain(owner.chain_record());
         if message.state.is_withdrawn() {
             self.reindex(subscription);
         }
         Ok(Prepared {
-            changes: vec![chain, Change::Message(message.clone())],
+            changes: vec![Change::Message(message.clone())],
             message,
         })
     }

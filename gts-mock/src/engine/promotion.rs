@@ -1,7 +1,7 @@
 //! Promotion: a card that polls under a child has accepted the response that led there. The child
 //! becomes current, the parent is forgotten, and what the card accepted is delivered.
 
-use protocol::{chain::Link, secret::NOTHING_TO_DO};
+use protocol::{chain::Link, identity::Uid, secret::NOTHING_TO_DO};
 
 use super::{
     Delivery, Durability, Engine, Now, SyncPolicy,
@@ -9,7 +9,7 @@ use super::{
     subscription::{Pair, Subscription},
     walk::Walked,
 };
-use crate::store::{Change, MessageRecord, MessageState, SubId};
+use crate::store::{Change, MessageRecord, MessageState, Outcome, Promoted, SubId};
 
 /// What a promotion has to put on disk before the answer leaves.
 pub(super) struct Promotion {
@@ -35,16 +35,14 @@ impl Engine {
         };
         let resolved = self.resolve_messages(id, place, accepted);
         let is_delivered = resolved.iter().any(|message| message.id == accepted);
-        let mut changes: Vec<Change> = resolved
-            .into_iter()
-            .map(|message| changed(message, now))
-            .collect();
+        let parent = self.subscriptions.get(&id)?.current.uid();
         self.move_on(id, place, link);
         self.reindex(id);
 
+        let mut changes = vec![self.promoted(id, place, parent)?];
+        changes.extend(resolved.iter().map(|message| outcome(message, now)));
         let subscription = self.subscriptions.get_mut(&id)?;
         subscription.attempt_unsaved = false;
-        changes.push(Change::Chain(subscription.chain_record()));
         let reference = &subscription.reference;
         let delivered = is_delivered.then(|| Delivery {
             reference: reference.clone(),
@@ -58,6 +56,24 @@ impl Engine {
             changes,
             durability,
             delivered,
+        })
+    }
+
+    /// How a promotion that has been carried out is stored: as a step from the parent, or, where that
+    /// does not tell all, as the chain that has come of it.
+    fn promoted(&self, id: SubId, place: Place, parent: Uid) -> Option<Change> {
+        let subscription = self.subscriptions.get(&id)?;
+        Some(match place {
+            Place::Child { message, attempt } if subscription.attempt == 0 => {
+                Change::Promoted(Promoted {
+                    id,
+                    parent: Promoted::short(parent),
+                    child: Promoted::short(subscription.current.uid()),
+                    message,
+                    attempt,
+                })
+            }
+            _ => Change::Chain(Box::new(self.chain_record(subscription))),
         })
     }
 
@@ -155,7 +171,11 @@ fn raise_e(subscription: &mut Subscription, ahead: u8) {
     subscription.recovery = subscription.recovery_ahead(ahead).next();
 }
 
-fn changed(mut message: MessageRecord, now: Now) -> Change {
-    message.changed_at = now.posix;
-    Change::Message(message)
+fn outcome(message: &MessageRecord, now: Now) -> Change {
+    Change::Outcome(Outcome {
+        subscription: message.subscription,
+        message: message.id,
+        state: message.state,
+        changed_at: now.posix,
+    })
 }

@@ -15,7 +15,7 @@ pub const MAX_WITHDRAWN: usize = 4;
 pub const MAX_ID_AHEAD: u64 = 60;
 
 /// A subscription's messages that are not done with: first those withdrawn, then those that wait.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Queue {
     highest_id: u32,
     withdrawn: Vec<MessageRecord>,
@@ -23,25 +23,12 @@ pub struct Queue {
     /// The head was withdrawn and that is not on disk yet: nothing else goes on offer before, or a
     /// crash could put the old head back in front of a message that the card has accepted.
     held: bool,
-    /// Messages that are being stored and wait to be offered.
-    prepared: u32,
 }
 
 impl Queue {
-    /// An empty queue; `highest_id` is the highest id ever given to this subscription.
-    pub fn new(highest_id: u32) -> Self {
-        Self {
-            highest_id,
-            withdrawn: Vec::new(),
-            waiting: Vec::new(),
-            held: false,
-            prepared: 0,
-        }
-    }
-
-    /// The highest id ever given.
-    pub const fn highest_id(&self) -> u32 {
-        self.highest_id
+    /// Notes the highest id ever given to this subscription.
+    pub(super) fn note_highest(&mut self, id: u32) {
+        self.highest_id = self.highest_id.max(id);
     }
 
     /// The message on offer.
@@ -59,27 +46,9 @@ impl Queue {
         &self.withdrawn
     }
 
-    /// How many messages are not done with, those included that are being stored.
-    pub(super) fn open(&self) -> u32 {
-        let known = self.withdrawn.len() + self.waiting.len();
-        u32::try_from(known)
-            .unwrap_or(u32::MAX)
-            .saturating_add(self.prepared)
-    }
-
-    /// A message is about to be stored.
-    pub(super) fn prepare(&mut self) {
-        self.prepared += 1;
-    }
-
-    /// It has been stored, or will not be.
-    pub(super) fn prepared(&mut self) {
-        self.prepared = self.prepared.saturating_sub(1);
-    }
-
     /// Puts back a message that the store held. Ids grow, so their order is the queue's.
     pub(super) fn restore(&mut self, message: MessageRecord) {
-        self.highest_id = self.highest_id.max(message.id);
+        self.note_highest(message.id);
         let list = if message.state.is_withdrawn() {
             &mut self.withdrawn
         } else {

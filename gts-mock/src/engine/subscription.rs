@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use protocol::{
     chain::{Link, RecoveryLink},
     identity::{Iccid, Mode, Uid},
+    secret::ServerSecret,
 };
 
 use super::{index::Place, queue::Queue, walk::Walked};
-use crate::store::{ChainRecord, IdentityRecord, SubId};
+use crate::store::{ChainRecord, IdentityRecord, SubId, recovery_link, recovery_uids};
 
 /// A subscription in memory.
 #[derive(Debug)]
@@ -92,19 +93,18 @@ impl Quality {
 
 impl Subscription {
     /// A subscription as the store keeps it.
-    pub fn new(identity: &IdentityRecord, chain: ChainRecord) -> Self {
-        let mode = identity.mode;
+    pub fn new(identity: &IdentityRecord, chain: &ChainRecord) -> Self {
         Self {
             id: identity.id,
             reference: identity.reference.clone(),
             iccid: identity.iccid,
             uid_1: identity.uid_1,
-            mode,
-            current: Link::restore(chain.uid, chain.key, mode),
-            recovery: RecoveryLink::restore(identity.uid_1, chain.recovery_key, mode, chain.e),
+            mode: identity.mode,
+            current: chain.link(),
+            recovery: recovery_link(identity, chain.e),
             generation: chain.generation,
             attempt: chain.attempt,
-            queue: Queue::new(chain.highest_id),
+            queue: Queue::default(),
             sent: Pair::default(),
             quality: Quality::default(),
             last_poll: None,
@@ -116,18 +116,20 @@ impl Subscription {
         }
     }
 
-    /// As it is to be stored.
-    pub fn chain_record(&self) -> ChainRecord {
+    /// As it is to be stored, in a store of this secret and generation.
+    pub fn chain_record(&self, secret: &ServerSecret, generation: u32) -> ChainRecord {
+        let (recovery, recovery_child) = recovery_uids(&self.recovery, &self.reference, secret);
         ChainRecord {
             id: self.id,
+            mode: self.mode,
             uid: self.current.uid(),
             key: self.current.key().clone(),
-            e: self.recovery.e(),
-            recovery_key: self.recovery.key().clone(),
+            secret: secret.device(&self.reference, generation),
             attempt: self.attempt,
             generation: self.generation,
-            highest_id: self.queue.highest_id(),
-            open_messages: self.queue.open(),
+            e: self.recovery.e(),
+            recovery,
+            recovery_child,
         }
     }
 

@@ -7,18 +7,18 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use protocol::response::ResponseDatagram;
+use protocol::{response::ResponseDatagram, secret::ServerSecret};
 
 use super::journal::Journal;
 use crate::{
     engine::{Answer, Durability, Engine, Now, counters::Dropped},
-    store::{Change, MessageRecord, Store, StoreError, SubId, Sync},
+    store::{Change, Identities, MessageRecord, Store, StoreError, SubId, Sync},
 };
 
 /// What workers and operators share.
@@ -26,6 +26,10 @@ pub struct Core {
     pub(super) operator: Mutex<()>,
     engine: Mutex<Engine>,
     pub(super) journal: Mutex<Journal>,
+    /// Reads of identities, which wait for nobody.
+    pub(super) identities: Arc<dyn Identities>,
+    /// S, for chains that begin.
+    pub(super) secret: ServerSecret,
     /// Something was written since the last sync began.
     unsynced: AtomicBool,
     /// The journal has a backlog, so every answer has to ask it.
@@ -47,7 +51,9 @@ impl Core {
     pub fn new(engine: Engine, store: Box<dyn Store>) -> Result<Self, StoreError> {
         Ok(Self {
             operator: Mutex::new(()),
+            secret: engine.secret(),
             engine: Mutex::new(engine),
+            identities: store.identities(),
             journal: Mutex::new(Journal::new(store)?),
             unsynced: AtomicBool::new(false),
             troubled: AtomicBool::new(false),
@@ -152,10 +158,7 @@ impl Core {
 
     /// All messages ever queued for a subscription, oldest first. `None`: there is none.
     pub fn messages(&self, reference: &str) -> Result<Option<Vec<MessageRecord>>, StoreError> {
-        let id = self
-            .engine()
-            .subscription(reference)
-            .map(|subscription| subscription.id);
+        let id = self.identities.find(reference)?;
         id.map(|id| lock(&self.journal).messages(id)).transpose()
     }
 
@@ -180,7 +183,8 @@ impl Core {
             Ok(()) => self.engine().synced(round),
             Err(_) => self.unsynced.store(true, Ordering::Release),
         }
-        synced
+        synced?;
+        syncer.settle()
     }
 
     /// Tries again to write what could not be written.
@@ -200,8 +204,13 @@ impl Core {
         self.release(&released);
     }
 
-    /// Notes on disk that the server stops in good order.
+    /// Notes on disk that the server stops in good order. A snapshot spares the next start the
+    /// journals; without one it takes longer, and nothing else.
     pub fn close(&self) -> Result<(), StoreError> {
+        let gathered = lock(&self.journal).has_gathered();
+        if gathered && let Err(error) = self.snapshot(|| false) {
+            tracing::warn!(%error, "no snapshot: the next start reads the journals");
+        }
         lock(&self.journal).close()
     }
 }

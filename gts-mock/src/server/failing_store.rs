@@ -14,7 +14,7 @@ use protocol::{
 use super::{core::Core, operator::OperatorError};
 use crate::{
     engine::{Engine, SyncPolicy, counters::Dropped, walk::Epoch},
-    store::{Change, IdentityRecord, Loaded, faulty::Faults},
+    store::{Change, IdentityRecord, Loaded, Promoted, faulty::Faults},
 };
 
 struct Fixture {
@@ -28,11 +28,13 @@ impl Fixture {
         let loaded = Loaded {
             secret: ServerSecret::from_bytes([1; 16]),
             epoch: Epoch::default(),
-            subscriptions: Vec::new(),
+            chains: Box::new(std::iter::empty()),
+            identities: Box::new(std::iter::empty()),
+            highest_ids: Vec::new(),
             messages: Vec::new(),
         };
         let faults = Faults::default();
-        let engine = Engine::new(loaded, SyncPolicy::Group);
+        let engine = Engine::new(loaded, SyncPolicy::Group).unwrap();
         let core = Core::new(engine, Box::new(faults.clone())).unwrap();
         let devices = (0..2).map(|id| add(&core, id)).collect();
         Self {
@@ -64,10 +66,11 @@ impl Fixture {
         true
     }
 
-    fn stored_uid(&self, device: usize) -> Option<Uid> {
+    /// The beginning of the identity that a device was promoted to last.
+    fn stored_uid(&self, device: usize) -> Option<[u8; Promoted::SHORT]> {
         let written = self.faults.written.lock().unwrap();
         written.iter().rev().find_map(|change| match change {
-            Change::Chain(chain) if usize::try_from(chain.id) == Ok(device) => Some(chain.uid),
+            Change::Promoted(step) if usize::try_from(step.id) == Ok(device) => Some(step.child),
             _ => None,
         })
     }
@@ -89,12 +92,11 @@ fn add(core: &Core, id: u8) -> Link {
         k: k.clone(),
         mode,
         uid_1,
+        generation: 0,
     };
-    core.import(|engine| {
-        let chain = engine.first_chain(&identity);
-        Ok::<_, OperatorError>(vec![(identity, chain)])
-    })
-    .unwrap();
+    let mut import = core.begin_import().unwrap();
+    import.put(vec![identity]).unwrap();
+    import.commit(|_| {}).unwrap();
     Link::first(&k, uid_1, mode)
 }
 
@@ -114,7 +116,10 @@ fn a_promotion_that_cannot_be_stored_gets_no_answer_and_is_not_lost() {
 
     fixture.refuse_commits(false);
     fixture.core.retry_backlog();
-    assert_eq!(fixture.stored_uid(0), Some(fixture.devices[0].uid()));
+    assert_eq!(
+        fixture.stored_uid(0),
+        Some(Promoted::short(fixture.devices[0].uid()))
+    );
     assert!(fixture.resend(0, 2));
 }
 

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use crate::{
     engine::Durability,
-    store::{Change, MessageRecord, Store, StoreError, SubId, Sync},
+    store::{Change, Importer, MessageRecord, Snapshot, Store, StoreError, SubId, Sync},
 };
 
 /// The store, and what it still has to take.
@@ -69,9 +69,7 @@ impl Journal {
             self.backlog.clear();
         }
         if durability == Durability::Synced || self.sync_due {
-            self.sync_due = true;
-            self.syncer.sync()?;
-            self.sync_due = false;
+            self.sync()?;
         }
         Ok(())
     }
@@ -82,8 +80,13 @@ impl Journal {
         self.write(Vec::new(), Durability::Written)
             .map_err(Refusal::NotWritten)?;
         self.store.commit(changes).map_err(Refusal::NotWritten)?;
+        self.sync().map_err(Refusal::NotSynced)
+    }
+
+    /// Syncs what is written; if that fails, it is tried again before anything else.
+    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
         self.sync_due = true;
-        self.syncer.sync().map_err(Refusal::NotSynced)?;
+        self.syncer.sync()?;
         self.sync_due = false;
         Ok(())
     }
@@ -120,6 +123,22 @@ impl Journal {
         self.store.syncer()
     }
 
+    pub(super) fn importer(&self) -> Result<Box<dyn Importer>, StoreError> {
+        self.store.importer()
+    }
+
+    pub(super) fn is_snapshot_due(&self, subscriptions: usize) -> bool {
+        self.store.is_snapshot_due(subscriptions)
+    }
+
+    pub(super) fn has_gathered(&self) -> bool {
+        self.store.has_gathered()
+    }
+
+    pub(super) fn begin_snapshot(&mut self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.store.begin_snapshot()
+    }
+
     pub(super) fn close(&mut self) -> Result<(), StoreError> {
         self.write(Vec::new(), Durability::Synced)?;
         self.store.close()
@@ -130,8 +149,9 @@ impl Change {
     /// Whose it is.
     fn subscription(&self) -> SubId {
         match self {
-            Self::Identity(record) => record.id,
+            Self::Promoted(step) => step.id,
             Self::Chain(record) => record.id,
+            Self::Outcome(outcome) => outcome.subscription,
             Self::Message(record) => record.subscription,
         }
     }

@@ -4,7 +4,7 @@
 //!            ┌────────────── Core ──────────────┐
 //! UDP ─▶ worker ─▶ engine (decides) ─▶ journal ─┼─▶ store
 //! admin socket ─▶ operator's wishes ────────────┘     ▲
-//!                       keeper: group commit, expiry ─┘
+//!          keeper: group commit, expiry; snapshots ───┘
 //! ```
 //!
 //! ```no_run
@@ -24,6 +24,7 @@ mod core;
 mod failing_store;
 mod journal;
 mod operator;
+mod snapshots;
 mod udp;
 mod worker;
 
@@ -37,7 +38,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-pub use self::{core::Core, operator::OperatorError};
+pub use self::{
+    core::Core,
+    operator::{Import, OperatorError},
+};
 
 use crate::{
     admin::{self, AdminSocket},
@@ -82,6 +86,7 @@ pub struct Builder {
     listen: SocketAddr,
     admin: Option<PathBuf>,
     policy: SyncPolicy,
+    snapshot_after: Option<u64>,
 }
 
 /// A running server.
@@ -103,6 +108,7 @@ impl Server {
             listen: ([127, 0, 0, 1], protocol::DEFAULT_PORT).into(),
             admin: None,
             policy: SyncPolicy::Group,
+            snapshot_after: None,
         }
     }
 
@@ -169,6 +175,14 @@ impl Builder {
         self
     }
 
+    /// A snapshot is written after this many promotions and new subscriptions; by default a million, or
+    /// half as many as there are subscriptions if that is more.
+    #[must_use]
+    pub fn snapshot_after(mut self, gathered: Option<u64>) -> Self {
+        self.snapshot_after = gathered;
+        self
+    }
+
     /// Opens the store, binds the addresses and begins to answer.
     pub fn start(self) -> Result<Server, ServerError> {
         let posix = SystemTime::now()
@@ -180,10 +194,11 @@ impl Builder {
             key_file: self.key_file,
             restored: self.restored,
             posix,
+            snapshot_after: self.snapshot_after,
         };
         let (store, loaded, opened) = SqliteStore::open(&options)?;
         let core = Arc::new(Core::new(
-            Engine::new(loaded, self.policy),
+            Engine::new(loaded, self.policy)?,
             Box::new(store),
         )?);
         let listen = |source| ServerError::Listen {
@@ -205,6 +220,7 @@ impl Builder {
             worker::answer_polls(&core, &port, &stop)
         })?;
         server.spawn("keeper", |core, stop| worker::keep(&core, &stop))?;
+        server.spawn("snapshots", |core, stop| snapshots::keep(&core, &stop))?;
         if let Some(socket) = admin {
             server.spawn("admin", move |core, stop| admin::serve(core, &socket, stop))?;
         }

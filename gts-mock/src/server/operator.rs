@@ -2,7 +2,7 @@
 
 use std::sync::MutexGuard;
 
-use protocol::msg::Object;
+use protocol::{identity::Uid, msg::Object};
 
 use super::{
     core::{Core, lock},
@@ -10,11 +10,13 @@ use super::{
 };
 use crate::{
     engine::{Durability, Engine, Prepared, QueueRefused},
-    store::{ChainRecord, Change, IdentityRecord, MessageRecord, StoreError},
+    store::{ChainRecord, Change, IdentityRecord, Importer, MessageRecord, StoreError, SubId},
 };
 
 /// How many expired messages are withdrawn at a time.
 const EXPIRE_BATCH: usize = 1000;
+/// How many new subscriptions the engine takes while nobody is answered.
+const ADD_BATCH: usize = 64;
 
 /// Why an operator's wish is not granted.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +24,9 @@ pub enum OperatorError {
     /// It cannot be.
     #[error(transparent)]
     Refused(#[from] QueueRefused),
+    /// There is no number left for another subscription.
+    #[error("a server holds at most 4,294,967,294 subscriptions")]
+    TooMany,
     /// It could not be stored.
     #[error("it could not be stored, and has no effect: {0}")]
     NotStored(StoreError),
@@ -63,14 +68,11 @@ impl Core {
 
     /// A message that is written, but not synced, waits for that; any other is forgotten.
     fn not_queued(&self, message: MessageRecord, refusal: Refusal) -> OperatorError {
-        let mut engine = self.engine();
-        match &refusal {
-            Refusal::NotWritten(_) => engine.abandon(&message),
-            Refusal::NotSynced(_) => {
-                engine.hold(message.subscription);
-                lock(&self.journal).hold(&[message.subscription]);
-                engine.offer(message);
-            }
+        if let Refusal::NotSynced(_) = &refusal {
+            let mut engine = self.engine();
+            engine.hold(message.subscription);
+            lock(&self.journal).hold(&[message.subscription]);
+            engine.offer(message);
         }
         refusal.into()
     }
@@ -88,7 +90,10 @@ impl Core {
 
     /// Withdraws messages whose time has come.
     pub fn expire(&self) {
-        let _operator = lock(&self.operator);
+        // An import may take long, and the keeper has other things to do meanwhile.
+        let Ok(_operator) = self.operator.try_lock() else {
+            return;
+        };
         let mut engine = self.engine();
         let expired = engine.expire(self.now(), EXPIRE_BATCH);
         if expired.is_empty() {
@@ -118,33 +123,19 @@ impl Core {
         Ok(())
     }
 
-    /// Takes subscriptions that `check` has found to fit the engine as it is.
-    pub fn import<E: From<OperatorError>>(
-        &self,
-        check: impl FnOnce(&Engine) -> Result<Vec<(IdentityRecord, ChainRecord)>, E>,
-    ) -> Result<usize, E> {
-        let _operator = lock(&self.operator);
+    /// Begins to take subscriptions. Other operators wait until it ends; devices do not.
+    pub fn begin_import(&self) -> Result<Import<'_>, OperatorError> {
+        let operator = lock(&self.operator);
+        let importer = lock(&self.journal).importer();
         let engine = self.engine();
-        let subscriptions = check(&engine)?;
-        let changes = subscriptions.iter().flat_map(|(identity, chain)| {
-            [
-                Change::Identity(identity.clone()),
-                Change::Chain(chain.clone()),
-            ]
-        });
-        let changes: Vec<Change> = changes.collect();
-        let stored = self.store(engine, &changes);
-        if let Err(Refusal::NotWritten(error)) = stored {
-            return Err(OperatorError::NotStored(error).into());
-        }
-        let mut engine = self.engine();
-        let count = subscriptions.len();
-        subscriptions
-            .into_iter()
-            .for_each(|(identity, chain)| engine.add(&identity, chain));
-        tracing::info!(count, "subscriptions imported");
-        stored.map_err(OperatorError::from)?;
-        Ok(count)
+        Ok(Import {
+            core: self,
+            importer: importer.map_err(OperatorError::NotStored)?,
+            first_id: engine.next_id(),
+            generation: engine.generation(),
+            taken: Vec::new(),
+            _operator: operator,
+        })
     }
 
     fn store(&self, engine: MutexGuard<'_, Engine>, changes: &[Change]) -> Result<(), Refusal> {
@@ -153,5 +144,68 @@ impl Core {
         let stored = journal.write_or_refuse(changes);
         self.note(&journal);
         stored
+    }
+}
+
+/// Subscriptions on their way in; dropped, none of them ever was.
+pub struct Import<'a> {
+    core: &'a Core,
+    importer: Box<dyn Importer>,
+    /// The number of the first of them.
+    pub first_id: SubId,
+    /// The generation in which their chains begin.
+    pub generation: u32,
+    taken: Vec<(IdentityRecord, ChainRecord)>,
+    _operator: MutexGuard<'a, ()>,
+}
+
+impl Import<'_> {
+    /// Takes these, in the order of their numbers.
+    pub fn put(&mut self, identities: Vec<IdentityRecord>) -> Result<(), OperatorError> {
+        let put = self.importer.put(&identities);
+        put.map_err(OperatorError::NotStored)?;
+        let begun = identities.into_iter().map(|identity| {
+            let chain = ChainRecord::first(&identity, &self.core.secret);
+            (identity, chain)
+        });
+        self.taken.extend(begun);
+        Ok(())
+    }
+
+    /// The reference of the subscription at this place among those that were taken.
+    pub fn reference(&self, at: usize) -> Option<&str> {
+        self.taken.get(at).map(|(identity, _)| &*identity.reference)
+    }
+
+    /// The first identities of those that were taken, in the order of their numbers.
+    pub fn first_identities(&self) -> impl Iterator<Item = Uid> {
+        self.taken.iter().map(|(identity, _)| identity.uid_1)
+    }
+
+    /// Those whose reference exists already, each with the number of the subscription that has it.
+    pub fn clashes(&mut self) -> Result<Vec<(SubId, SubId)>, OperatorError> {
+        self.importer.clashes().map_err(OperatorError::NotStored)
+    }
+
+    /// Keeps them all, and answers them from now on; `progress` is told how many are answered.
+    pub fn commit(self, mut progress: impl FnMut(usize)) -> Result<usize, OperatorError> {
+        let core = self.core;
+        self.importer.commit().map_err(OperatorError::NotStored)?;
+        let mut journal = lock(&core.journal);
+        let synced = journal.sync();
+        core.note(&journal);
+        drop(journal);
+        for (number, chunk) in (1..).zip(self.taken.chunks(ADD_BATCH)) {
+            let mut engine = core.engine();
+            for (identity, chain) in chunk {
+                engine.add(identity, chain);
+            }
+            drop(engine);
+            progress(self.taken.len().min(number * ADD_BATCH));
+        }
+        let count = self.taken.len();
+        tracing::info!(count, "subscriptions imported");
+        synced.map_err(OperatorError::NotSynced)?;
+        Ok(count)
     }
 }

@@ -8,7 +8,10 @@ use std::{
     },
 };
 
-use super::{Change, MessageRecord, Store, StoreError, SubId, Sync};
+use super::{
+    ChainRecord, Change, Identities, IdentityRecord, Importer, MessageRecord, Snapshot, Store,
+    StoreError, SubId, Sync,
+};
 
 /// What the test sees and sets.
 #[derive(Clone, Default)]
@@ -16,6 +19,7 @@ pub(crate) struct Faults {
     pub(crate) refuse_commits: Arc<AtomicBool>,
     pub(crate) refuse_syncs: Arc<AtomicBool>,
     pub(crate) written: Arc<Mutex<Vec<Change>>>,
+    identities: Arc<Mutex<Vec<IdentityRecord>>>,
 }
 
 impl Faults {
@@ -46,6 +50,26 @@ impl Store for Faults {
         Ok(Vec::new())
     }
 
+    fn identities(&self) -> Arc<dyn Identities> {
+        Arc::new(self.clone())
+    }
+
+    fn importer(&self) -> Result<Box<dyn Importer>, StoreError> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn is_snapshot_due(&self, _: usize) -> bool {
+        false
+    }
+
+    fn has_gathered(&self) -> bool {
+        false
+    }
+
+    fn begin_snapshot(&mut self) -> Result<Box<dyn Snapshot>, StoreError> {
+        Ok(Box::new(self.clone()))
+    }
+
     fn close(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
@@ -54,5 +78,52 @@ impl Store for Faults {
 impl Sync for Faults {
     fn sync(&mut self) -> Result<(), StoreError> {
         Self::check(&self.refuse_syncs)
+    }
+
+    fn settle(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+impl Identities for Faults {
+    fn find(&self, reference: &str) -> Result<Option<SubId>, StoreError> {
+        let identities = self.identities.lock().unwrap();
+        let found = identities.iter().find(|one| &*one.reference == reference);
+        Ok(found.map(|one| one.id))
+    }
+
+    fn identity(&self, id: SubId) -> Result<IdentityRecord, StoreError> {
+        let identities = self.identities.lock().unwrap();
+        let found = identities.iter().find(|one| one.id == id);
+        Ok(found.unwrap().clone())
+    }
+}
+
+impl Importer for Faults {
+    fn put(&mut self, identities: &[IdentityRecord]) -> Result<(), StoreError> {
+        Self::check(&self.refuse_commits)?;
+        self.identities
+            .lock()
+            .unwrap()
+            .extend_from_slice(identities);
+        Ok(())
+    }
+
+    fn clashes(&mut self) -> Result<Vec<(SubId, SubId)>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn commit(self: Box<Self>) -> Result<(), StoreError> {
+        Self::check(&self.refuse_commits)
+    }
+}
+
+impl Snapshot for Faults {
+    fn put(&mut self, _: &[ChainRecord]) -> Result<(), StoreError> {
+        Self::check(&self.refuse_commits)
+    }
+
+    fn finish(self: Box<Self>, _: SubId) -> Result<(), StoreError> {
+        Self::check(&self.refuse_commits)
     }
 }

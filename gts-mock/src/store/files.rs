@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{StoreError, Sync};
+use super::StoreError;
 
 /// Makes the directory, for its owner alone, if there is none.
 pub(super) fn make_directory(directory: &Path) -> Result<(), StoreError> {
@@ -85,10 +85,9 @@ impl LogSync {
     pub(super) fn new(log: PathBuf) -> Self {
         Self { log, file: None }
     }
-}
 
-impl Sync for LogSync {
-    fn sync(&mut self) -> Result<(), StoreError> {
+    /// What was written to the log before the call is on disk for good when it returns.
+    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
         let failed = |source| StoreError::File {
             path: self.log.clone(),
             source,

@@ -1,17 +1,39 @@
-//! What has to survive: records, the changes that the engine asks for, and the small trait behind
+//! What has to survive: records, the changes that the engine asks for, and the small traits behind
 //! which a store stands.
 //!
-//! A *commit* is atomic and survives a killed process; what a [`Sync::sync`] that began after it has
-//! covered survives a power cut.
+//! ```text
+//! operators ─▶ SQLite: identities, messages (synced before they are told)
+//! promotions ─▶ journal (one write per batch, synced in groups) ─▶ snapshot, now and then
+//! start: snapshot ─▶ journals ─▶ chains as they stand; what became of messages ─▶ SQLite
+//! ```
+//!
+//! A *commit* survives a killed process; what a [`Sync::sync`] that began after it has covered survives
+//! a power cut. Formats and crash cases: `docs/storage-server.md`.
 
+mod block;
+mod chain;
+mod chains;
+mod database;
+mod entry;
+mod error;
 #[cfg(test)]
 pub(crate) mod faulty;
 mod files;
+mod folder;
+mod identities;
+mod importer;
+mod journal;
+mod load;
+mod message;
+mod migrate;
+mod outcomes;
 mod record;
+mod replay;
 mod seal;
+mod snapshot;
 mod sqlite;
 
-use std::{fmt, io, path::PathBuf};
+use std::sync::Arc;
 
 use protocol::{
     identity::{Iccid, Mode, Uid},
@@ -21,6 +43,9 @@ use protocol::{
 
 use crate::engine::walk::Epoch;
 
+pub use chain::{ChainRecord, Promoted, recovery_link, recovery_uids};
+pub use error::StoreError;
+pub use message::{MessageRecord, MessageState, Outcome};
 pub use seal::StoreKey;
 pub use sqlite::{Opened, Options, SqliteStore};
 
@@ -42,147 +67,25 @@ pub struct IdentityRecord {
     pub mode: Mode,
     /// The first identity.
     pub uid_1: Uid,
-}
-
-/// Where its chain stands.
-#[derive(Clone, Debug)]
-pub struct ChainRecord {
-    /// The subscription.
-    pub id: SubId,
-    /// `UID_n`.
-    pub uid: Uid,
-    /// `K_n`.
-    pub key: Key,
-    /// e.
-    pub e: u32,
-    /// `K_R(e)`.
-    pub recovery_key: Key,
-    /// Raised while a child exists in the system already.
-    pub attempt: u8,
-    /// The generation in which children of `UID_n` may have been made first.
+    /// The store's generation when it was imported, in which its chain begins.
     pub generation: u32,
-    /// The highest message id ever given to it.
-    pub highest_id: u32,
-    /// How many of its messages are not done with: tells a damaged store that has lost one.
-    pub open_messages: u32,
-}
-
-/// A message to one subscription.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MessageRecord {
-    /// The subscription.
-    pub subscription: SubId,
-    /// The message id, unique in the subscription for ever.
-    pub id: u32,
-    /// MSG as it goes on offer.
-    pub msg: Vec<u8>,
-    /// POSIX time in seconds at which it was queued.
-    pub queued_at: u64,
-    /// POSIX time in seconds at which it expires.
-    pub expires_at: Option<u64>,
-    /// What became of it.
-    pub state: MessageState,
-    /// POSIX time in seconds of its last change of state.
-    pub changed_at: u64,
-}
-
-/// What became of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[repr(u8)]
-pub enum MessageState {
-    /// Waits, or is on offer.
-    Queued = 0,
-    /// Cancelled while it may have been offered: not offered any more, its child still answered.
-    Cancelling = 1,
-    /// Expired while it may have been offered.
-    Expiring = 2,
-    /// The card has accepted it.
-    Delivered = 3,
-    /// The card never gets it.
-    Cancelled = 4,
-    /// The card never gets it.
-    Expired = 5,
-    /// Cancelled or expired, and a recovery came between: the card may have accepted it.
-    CancelledPerhapsExecuted = 6,
-    /// Of a restored queue: the card has accepted it, or a later one that the backup did not hold.
-    DeliveredOrSuperseded = 7,
-}
-
-impl MessageState {
-    const ALL: [Self; 8] = [
-        Self::Queued,
-        Self::Cancelling,
-        Self::Expiring,
-        Self::Delivered,
-        Self::Cancelled,
-        Self::Expired,
-        Self::CancelledPerhapsExecuted,
-        Self::DeliveredOrSuperseded,
-    ];
-
-    /// The state of this number.
-    pub fn from_byte(byte: u8) -> Option<Self> {
-        Self::ALL.get(usize::from(byte)).copied()
-    }
-
-    /// Whether the message is still of interest to the engine.
-    pub const fn is_open(self) -> bool {
-        matches!(self, Self::Queued | Self::Cancelling | Self::Expiring)
-    }
-
-    /// Whether it is offered no more, but still answered.
-    pub const fn is_withdrawn(self) -> bool {
-        matches!(self, Self::Cancelling | Self::Expiring)
-    }
-
-    /// What a message that ends like this is while its child is still answered.
-    #[must_use]
-    pub const fn withdrawn(self) -> Self {
-        match self {
-            Self::Cancelled => Self::Cancelling,
-            Self::Expired => Self::Expiring,
-            other => other,
-        }
-    }
-
-    /// How a withdrawn message ends once its child is answered no more.
-    #[must_use]
-    pub const fn resolved(self, recovery: bool) -> Self {
-        match self {
-            Self::Cancelling | Self::Expiring if recovery => Self::CancelledPerhapsExecuted,
-            Self::Cancelling => Self::Cancelled,
-            Self::Expiring => Self::Expired,
-            other => other,
-        }
-    }
-}
-
-impl fmt::Display for MessageState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Queued => "queued",
-            Self::Cancelling => "cancelled while on offer",
-            Self::Expiring => "expired while on offer",
-            Self::Delivered => "delivered",
-            Self::Cancelled => "cancelled",
-            Self::Expired => "expired",
-            Self::CancelledPerhapsExecuted => "cancelled, perhaps executed",
-            Self::DeliveredOrSuperseded => "delivered or superseded",
-        })
-    }
 }
 
 /// One thing to be stored.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// A new subscription.
-    Identity(IdentityRecord),
-    /// Where a chain stands now.
-    Chain(ChainRecord),
-    /// A new message, or what became of one.
+    /// A promotion to a child that was on offer; what became of messages by it follows.
+    Promoted(Promoted),
+    /// Where a chain stands now, if it came there in another way; what became of messages follows.
+    Chain(Box<ChainRecord>),
+    /// What became of a message by the promotion before.
+    Outcome(Outcome),
+    /// A new message, or one that an operator or its time has withdrawn.
     Message(MessageRecord),
 }
+
+/// Records that are read as they are asked for.
+pub type Records<T> = Box<dyn Iterator<Item = Result<T, StoreError>> + Send>;
 
 /// All that the engine needs to begin.
 pub struct Loaded {
@@ -190,68 +93,22 @@ pub struct Loaded {
     pub secret: ServerSecret,
     /// The generation and how far the walk goes.
     pub epoch: Epoch,
-    /// Every subscription.
-    pub subscriptions: Vec<(IdentityRecord, ChainRecord)>,
+    /// Every chain where it stands, in the order of the subscriptions. After an error nothing follows,
+    /// and none of them is to be trusted.
+    pub chains: Records<ChainRecord>,
+    /// Every identity, in the same order.
+    pub identities: Records<IdentityRecord>,
+    /// The highest message id ever given to each subscription that had one.
+    pub highest_ids: Vec<(SubId, u32)>,
     /// The messages that are not done with.
     pub messages: Vec<MessageRecord>,
 }
 
-/// Why a store does not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Another server has the store.
-    #[error("{0} is in use by another server: stop it, or give this one a store of its own")]
-    InUse(PathBuf),
-    /// The store was written by a newer version.
-    #[error(
-        "{path} has store format {found}, this version reads formats up to {known}: use a newer gts-mock"
-    )]
-    NewerFormat {
-        /// The file.
-        path: PathBuf,
-        /// Its format.
-        found: i64,
-        /// The newest that this version reads.
-        known: i64,
-    },
-    /// The key file is not the one with which the store was made.
-    #[error("the key in {0} does not open this store: give the key file with which it was made")]
-    WrongKey(PathBuf),
-    /// The key file cannot be used.
-    #[error("key file {path}: {reason}")]
-    KeyFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A record is damaged: its seal does not hold.
-    #[error("{what} of the store is damaged (its seal does not hold): restore a backup")]
-    Damaged {
-        /// Which record.
-        what: String,
-    },
-    /// The database is empty or cut, where a store should be.
-    #[error(
-        "{0} is empty or cut: restore a backup; if this store was never used, remove that file"
-    )]
-    Empty(PathBuf),
-    /// The database refuses.
-    #[error("store: {0}")]
-    Database(#[from] rusqlite::Error),
-    /// A file cannot be read or written.
-    #[error("{path}: {source}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
-
 /// Where state survives. What an earlier process has written is synced when a store is opened.
 pub trait Store: Send {
-    /// Writes all of these or none, in order; survives a killed process when it returns.
+    /// Writes these, in order; they survive a killed process when it returns. If it fails, a part of
+    /// them may be there, and committing them all again does no harm; messages alone are written all
+    /// or none.
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError>;
 
     /// A handle that makes commits survive a power cut, usable from another thread meanwhile.
@@ -259,6 +116,21 @@ pub trait Store: Send {
 
     /// All messages ever queued for a subscription, oldest first.
     fn messages(&mut self, subscription: SubId) -> Result<Vec<MessageRecord>, StoreError>;
+
+    /// Reads identities from any thread, while others write.
+    fn identities(&self) -> Arc<dyn Identities>;
+
+    /// Begins to take new subscriptions.
+    fn importer(&self) -> Result<Box<dyn Importer>, StoreError>;
+
+    /// Whether enough has gathered for a snapshot, with this many subscriptions in all.
+    fn is_snapshot_due(&self, subscriptions: usize) -> bool;
+
+    /// Whether anything has gathered that a snapshot would spare the next start.
+    fn has_gathered(&self) -> bool;
+
+    /// Begins a snapshot. Every chain that is put into it must have been read after this returned.
+    fn begin_snapshot(&mut self) -> Result<Box<dyn Snapshot>, StoreError>;
 
     /// Notes that the server stops in good order. Synced when it returns.
     fn close(&mut self) -> Result<(), StoreError>;
@@ -268,4 +140,38 @@ pub trait Store: Send {
 pub trait Sync: Send {
     /// All commits that had returned before the call began are on disk for good when it returns.
     fn sync(&mut self) -> Result<(), StoreError>;
+
+    /// Puts where operators read it what has been synced and can be told from the journal only.
+    fn settle(&mut self) -> Result<(), StoreError>;
+}
+
+/// What operators have given, read one by one.
+pub trait Identities: Send + std::marker::Sync {
+    /// The number of the subscription with this reference.
+    fn find(&self, reference: &str) -> Result<Option<SubId>, StoreError>;
+
+    /// One identity; it is an error if there is none.
+    fn identity(&self, id: SubId) -> Result<IdentityRecord, StoreError>;
+}
+
+/// Takes new subscriptions: all of them, or, if it is dropped, none.
+pub trait Importer: Send {
+    /// Takes these, in the order of their numbers.
+    fn put(&mut self, identities: &[IdentityRecord]) -> Result<(), StoreError>;
+
+    /// After the last: those that cannot be taken since their reference exists, each with the number
+    /// of the subscription that has it.
+    fn clashes(&mut self) -> Result<Vec<(SubId, SubId)>, StoreError>;
+
+    /// Keeps them all; they survive a killed process when it returns.
+    fn commit(self: Box<Self>) -> Result<(), StoreError>;
+}
+
+/// A snapshot that is being written; dropped, it never was.
+pub trait Snapshot: Send {
+    /// Adds chains, in the order of their subscriptions.
+    fn put(&mut self, chains: &[ChainRecord]) -> Result<(), StoreError>;
+
+    /// Ends it: it holds every subscription below `bound`, and all promotions in it are synced.
+    fn finish(self: Box<Self>, bound: SubId) -> Result<(), StoreError>;
 }

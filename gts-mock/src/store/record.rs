@@ -7,13 +7,16 @@ use protocol::{
 };
 use zeroize::Zeroizing;
 
-use super::{ChainRecord, IdentityRecord, MessageRecord, MessageState, SubId};
+use super::{IdentityRecord, MessageRecord, MessageState, SubId};
 use crate::engine::walk::Epoch;
 
 const VERSION: u8 = 1;
 const IDENTITY: u8 = b'I';
-const CHAIN: u8 = b'C';
+/// An identity without its generation, as format 1 wrote it: its chain was stored beside it.
+const IDENTITY_OF_FORMAT_1: u8 = 1;
+const IDENTITY_VERSION: u8 = 2;
 const MESSAGE: u8 = b'M';
+const QUEUE: u8 = b'Q';
 
 type Bytes = Zeroizing<Vec<u8>>;
 
@@ -22,9 +25,13 @@ struct Writer(Bytes);
 
 impl Writer {
     fn new(kind: u8, id: SubId) -> Self {
+        Self::of_version(VERSION, kind, id)
+    }
+
+    fn of_version(version: u8, kind: u8, id: SubId) -> Self {
         // Room for the longest record but a message's: growing would leave copies of keys behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(512));
-        bytes.extend_from_slice(&[VERSION, kind]);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(256));
+        bytes.extend_from_slice(&[version, kind]);
         bytes.extend_from_slice(&id.to_be_bytes());
         Self(bytes)
     }
@@ -42,50 +49,66 @@ impl Writer {
 }
 
 /// Reads fields one after another; `None` where they end too early.
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn new(bytes: &'a [u8], kind: u8, id: SubId) -> Option<Self> {
-        let mut fields = Self(bytes);
-        let matches = fields.array() == Some([VERSION, kind]) && fields.u32() == Some(id);
-        matches.then_some(fields)
+    pub(super) fn new(bytes: &'a [u8], kind: u8, id: SubId) -> Option<Self> {
+        let (version, fields) = Self::versioned(bytes, kind, id)?;
+        (version == VERSION).then_some(fields)
     }
 
-    fn slice(&mut self, len: usize) -> Option<&'a [u8]> {
+    fn versioned(bytes: &'a [u8], kind: u8, id: SubId) -> Option<(u8, Self)> {
+        let mut fields = Self(bytes);
+        let version = fields.u8()?;
+        let matches = fields.u8() == Some(kind) && fields.u32() == Some(id);
+        matches.then_some((version, fields))
+    }
+
+    pub(super) fn slice(&mut self, len: usize) -> Option<&'a [u8]> {
         let (field, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
         Some(field)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.slice(N)?.try_into().ok()
     }
 
-    fn u8(&mut self) -> Option<u8> {
+    pub(super) fn u8(&mut self) -> Option<u8> {
         self.array().map(u8::from_be_bytes)
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub(super) fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_be_bytes)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_be_bytes)
     }
 
-    fn key(&mut self) -> Option<Key> {
+    pub(super) fn key(&mut self) -> Option<Key> {
         let len = usize::from(self.u8()?);
         Key::from_bytes(self.slice(len)?).ok()
     }
 
-    fn end(&self) -> Option<()> {
-        self.0.is_empty().then_some(())
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether less is left than any record has: blocks are padded.
+    pub(super) const fn is_padding(&self) -> bool {
+        self.0.len() < 16
+    }
+
+    pub(super) fn end(&self) -> Option<()> {
+        self.is_empty().then_some(())
     }
 }
 
 impl IdentityRecord {
     pub(super) fn encode(&self) -> Bytes {
-        Writer::new(IDENTITY, self.id)
+        Writer::of_version(IDENTITY_VERSION, IDENTITY, self.id)
+            .put(&self.generation.to_be_bytes())
             .put(self.iccid.as_bytes())
             .put(&self.uid_1.0)
             .put(&[self.mode.byte()])
@@ -95,7 +118,12 @@ impl IdentityRecord {
     }
 
     pub(super) fn decode(bytes: &[u8], id: SubId) -> Option<Self> {
-        let mut fields = Fields::new(bytes, IDENTITY, id)?;
+        let (version, mut fields) = Fields::versioned(bytes, IDENTITY, id)?;
+        let generation = match version {
+            IDENTITY_OF_FORMAT_1 => 0,
+            IDENTITY_VERSION => fields.u32()?,
+            _ => return None,
+        };
         let iccid = Iccid::from_bytes(fields.array()?).ok()?;
         let uid_1 = Uid(fields.array()?);
         let mode = Mode::from_byte(fields.u8()?).ok()?;
@@ -108,39 +136,108 @@ impl IdentityRecord {
             k,
             mode,
             uid_1,
+            generation,
         })
     }
 }
 
-impl ChainRecord {
-    pub(super) fn encode(&self) -> Bytes {
-        Writer::new(CHAIN, self.id)
-            .put(&self.uid.0)
-            .key(&self.key)
-            .put(&self.e.to_be_bytes())
-            .key(&self.recovery_key)
-            .put(&[self.attempt])
-            .put(&self.generation.to_be_bytes())
+/// What is known of a subscription's messages beside the messages: tells a damaged store that has
+/// lost one, and keeps ids from being given twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct QueueRecord {
+    /// The highest message id ever given to it.
+    pub(super) highest_id: u32,
+    /// How many of its messages are not done with.
+    pub(super) open: u32,
+}
+
+impl QueueRecord {
+    pub(super) fn encode(&self, id: SubId) -> Bytes {
+        Writer::new(QUEUE, id)
             .put(&self.highest_id.to_be_bytes())
-            .put(&self.open_messages.to_be_bytes())
+            .put(&self.open.to_be_bytes())
             .0
     }
 
     pub(super) fn decode(bytes: &[u8], id: SubId) -> Option<Self> {
-        let mut fields = Fields::new(bytes, CHAIN, id)?;
+        let mut fields = Fields::new(bytes, QUEUE, id)?;
         let record = Self {
-            id,
-            uid: Uid(fields.array()?),
-            key: fields.key()?,
-            e: fields.u32()?,
-            recovery_key: fields.key()?,
-            attempt: fields.u8()?,
-            generation: fields.u32()?,
             highest_id: fields.u32()?,
-            open_messages: fields.u32()?,
+            open: fields.u32()?,
         };
         fields.end()?;
         Some(record)
+    }
+}
+
+/// How many rows there are: tells a damaged store that has lost one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) subscriptions: u64,
+    /// Those that have ever had a message.
+    pub(super) queues: u64,
+}
+
+impl Counts {
+    pub(super) fn encode(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.subscriptions.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.queues.to_be_bytes());
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut fields = Fields(bytes);
+        let counts = Self {
+            subscriptions: fields.u64()?,
+            queues: fields.u64()?,
+        };
+        fields.end()?;
+        Some(counts)
+    }
+}
+
+/// Which files hold the chains.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Files {
+    /// The snapshot from which the journals go on; 0: none, all chains begin with their identities.
+    pub(super) snapshot: u64,
+    /// The journal that is being written; 0: none, the server has stopped in good order.
+    pub(super) open: u64,
+    /// The journals before it since the snapshot, with the number of their blocks.
+    pub(super) closed: Vec<(u64, u64)>,
+}
+
+impl Files {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![VERSION];
+        bytes.extend_from_slice(&self.snapshot.to_be_bytes());
+        bytes.extend_from_slice(&self.open.to_be_bytes());
+        for (number, blocks) in &self.closed {
+            bytes.extend_from_slice(&number.to_be_bytes());
+            bytes.extend_from_slice(&blocks.to_be_bytes());
+        }
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut fields = Fields(bytes);
+        fields.u8().filter(|version| *version == VERSION)?;
+        let mut files = Self {
+            snapshot: fields.u64()?,
+            open: fields.u64()?,
+            closed: Vec::new(),
+        };
+        while !fields.is_empty() {
+            files.closed.push((fields.u64()?, fields.u64()?));
+        }
+        Some(files)
+    }
+
+    /// The number that the next file gets.
+    pub(super) fn next(&self) -> u64 {
+        let closed = self.closed.iter().map(|(number, _)| *number);
+        closed.max().unwrap_or(0).max(self.open).max(self.snapshot) + 1
     }
 }
 
@@ -214,33 +311,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_give_back_what_was_written() {
-        let key = Key::from_bytes(&[7; 32]).unwrap();
-        let chain = ChainRecord {
+    fn identities_give_back_what_was_written() {
+        let iccid: Iccid = "8988374172470184089".parse().unwrap();
+        let identity = IdentityRecord {
             id: 9,
-            uid: Uid([1; 10]),
-            key: key.clone(),
-            e: 2,
-            recovery_key: key.clone(),
-            attempt: 3,
+            reference: "meter-9".into(),
+            iccid,
+            k: Key::from_bytes(&[7; 32]).unwrap(),
+            mode: Mode::DEFAULT,
+            uid_1: Uid([1; 10]),
             generation: 4,
-            highest_id: 5,
-            open_messages: 6,
         };
-        let bytes = chain.encode();
-        let read = ChainRecord::decode(&bytes, 9).unwrap();
+        let bytes = identity.encode();
+        let read = IdentityRecord::decode(&bytes, 9).unwrap();
         assert_eq!(*read.encode(), *bytes);
         assert!(
-            ChainRecord::decode(&bytes, 8).is_none(),
+            IdentityRecord::decode(&bytes, 8).is_none(),
             "another row's record"
         );
         assert!(
-            IdentityRecord::decode(&bytes, 9).is_none(),
+            QueueRecord::decode(&bytes, 9).is_none(),
             "another kind of record"
         );
-        for len in 0..bytes.len() {
-            assert!(ChainRecord::decode(&bytes[..len], 9).is_none());
+        for len in 0..bytes.len() - "meter-9".len() {
+            assert!(IdentityRecord::decode(&bytes[..len], 9).is_none());
         }
+    }
+
+    #[test]
+    fn files_give_back_what_was_written() {
+        let files = Files {
+            snapshot: 3,
+            open: 6,
+            closed: vec![(3, 10), (5, 0)],
+        };
+        assert_eq!(Files::decode(&files.encode()), Some(files.clone()));
+        assert_eq!(files.next(), 7);
+        assert_eq!(Files::decode(&files.encode()[..20]), None);
     }
 
     #[test]

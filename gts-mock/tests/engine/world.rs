@@ -20,7 +20,7 @@ use protocol::{
     key::Key,
     msg::{Msg, Object},
     response::Response,
-    secret::ServerSecret,
+    secret::{DeviceSecret, ServerSecret},
 };
 
 pub(crate) const REFERENCE: &str = "meter-1";
@@ -41,10 +41,21 @@ pub(crate) struct State {
 }
 
 impl State {
-    fn apply(&mut self, change: Change) {
+    /// In a store of this generation.
+    fn apply(&mut self, change: Change, generation: u32) {
         match change {
-            Change::Identity(record) => drop(self.identities.insert(record.id, record)),
-            Change::Chain(record) => drop(self.chains.insert(record.id, record)),
+            Change::Promoted(step) => {
+                let secret = self.secret(step.id, generation);
+                let chain = self.chains.get_mut(&step.id).unwrap();
+                chain.secret = secret;
+                assert!(chain.follow(&step, generation));
+            }
+            Change::Chain(record) => drop(self.chains.insert(record.id, *record)),
+            Change::Outcome(outcome) => {
+                let key = (outcome.subscription, outcome.message);
+                let message = self.messages.get_mut(&key).unwrap();
+                (message.state, message.changed_at) = (outcome.state, outcome.changed_at);
+            }
             Change::Message(record) => {
                 drop(
                     self.messages
@@ -54,21 +65,16 @@ impl State {
         }
     }
 
-    /// What the store's own check counts: open messages, as each chain record tells.
-    fn check_counts(&self) {
-        for (id, chain) in &self.chains {
-            let open = self.messages.values().filter(|one| one.subscription == *id);
-            let open = open.filter(|one| one.state.is_open()).count();
-            assert_eq!(u32::try_from(open), Ok(chain.open_messages));
-        }
+    fn secret(&self, id: SubId, generation: u32) -> DeviceSecret {
+        ServerSecret::from_bytes(SECRET).device(&self.identities[&id].reference, generation)
     }
 
     fn load(&self, epoch: Epoch) -> Loaded {
-        let subscriptions = self
-            .identities
-            .values()
-            .map(|identity| (identity.clone(), self.chains[&identity.id].clone()));
-        self.check_counts();
+        let mut chains: Vec<ChainRecord> = self.chains.values().cloned().collect();
+        for chain in &mut chains {
+            chain.secret = self.secret(chain.id, epoch.generation);
+        }
+        let identities: Vec<IdentityRecord> = self.identities.values().cloned().collect();
         let open = self
             .messages
             .values()
@@ -76,7 +82,10 @@ impl State {
         Loaded {
             secret: ServerSecret::from_bytes(SECRET),
             epoch,
-            subscriptions: subscriptions.collect(),
+            chains: Box::new(chains.into_iter().map(Ok)),
+            identities: Box::new(identities.into_iter().map(Ok)),
+            // Ids grow, so the last of each is the highest.
+            highest_ids: self.messages.keys().copied().collect(),
             messages: open.cloned().collect(),
         }
     }
@@ -107,7 +116,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> Self {
         let epoch = Epoch::default();
-        let engine = Engine::new(State::default().load(epoch.clone()), SyncPolicy::Group);
+        let engine = Engine::new(State::default().load(epoch.clone()), SyncPolicy::Group).unwrap();
         Self {
             engine,
             written: State::default(),
@@ -143,15 +152,14 @@ impl World {
             k: k.clone(),
             mode,
             uid_1,
+            generation: self.epoch.generation,
         };
-        assert_eq!(self.engine.clash(&identity.reference, &uid_1), None);
+        assert_eq!(self.engine.owner(&uid_1), None);
         let chain = self.engine.first_chain(&identity);
-        self.store(vec![
-            Change::Identity(identity.clone()),
-            Change::Chain(chain.clone()),
-        ]);
+        self.written.identities.insert(id, identity.clone());
+        self.written.chains.insert(id, chain.clone());
         self.sync();
-        self.engine.add(&identity, chain);
+        self.engine.add(&identity, &chain);
         Device::new(k, uid_1, mode)
     }
 
@@ -170,7 +178,7 @@ impl World {
     fn store(&mut self, changes: Vec<Change>) {
         changes
             .into_iter()
-            .for_each(|change| self.written.apply(change));
+            .for_each(|change| self.written.apply(change, self.epoch.generation));
     }
 
     /// A group commit.
@@ -228,7 +236,8 @@ impl World {
     /// `kill -9` and a new start, which syncs what the killed server has written.
     pub(crate) fn kill(&mut self) {
         self.synced = self.written.clone();
-        self.engine = Engine::new(self.written.load(self.epoch.clone()), SyncPolicy::Group);
+        self.engine =
+            Engine::new(self.written.load(self.epoch.clone()), SyncPolicy::Group).unwrap();
     }
 
     /// The machine loses what was not synced.

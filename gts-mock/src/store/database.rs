@@ -1,0 +1,386 @@
+//! What is in SQLite: identities, messages, and what is known of the whole. Every value is sealed.
+//!
+//! A commit is written to the write-ahead log by the kernel when it returns, so a killed process loses
+//! nothing. A sync flushes that file from a handle of our own; SQLite itself syncs the log before it
+//! moves its content into the database (`synchronous = NORMAL`).
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rusqlite::{Connection, OptionalExtension, params};
+use zeroize::Zeroizing;
+
+use super::{
+    Change, MessageRecord, Outcome, StoreError, StoreKey, SubId,
+    files::{LogSync, sync_parent},
+    record::{Counts, Files, QueueRecord},
+};
+
+/// Format of the database, in `PRAGMA user_version`.
+pub(super) const FORMAT: i64 = 2;
+const SCHEMA: &str = "
+    CREATE TABLE meta (name TEXT PRIMARY KEY, sealed BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE identity (id INTEGER PRIMARY KEY, reference TEXT NOT NULL UNIQUE, sealed BLOB NOT NULL) STRICT;
+    CREATE TABLE message (
+        subscription INTEGER NOT NULL, id INTEGER NOT NULL, open INTEGER NOT NULL, sealed BLOB NOT NULL,
+        PRIMARY KEY (subscription, id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX message_open ON message (subscription, id) WHERE open = 1;
+";
+/// Also made by the migration from format 1.
+pub(super) const QUEUE_TABLE: &str =
+    "CREATE TABLE queue (id INTEGER PRIMARY KEY, sealed BLOB NOT NULL) STRICT;";
+
+/// S.
+pub(super) const SECRET: &str = "secret";
+/// The key from which those of the chain files are derived.
+pub(super) const CHAIN_KEY: &str = "chain-key";
+pub(super) const EPOCH: &str = "epoch";
+/// The boot in which the running server was started, or that it has stopped.
+pub(super) const RUNNING: &str = "running";
+pub(super) const COUNT: &str = "count";
+pub(super) const FILES: &str = "files";
+
+/// The connection that writes.
+pub(super) struct Database {
+    pub(super) connection: Connection,
+    pub(super) key: Arc<StoreKey>,
+    log: Arc<Log>,
+    /// As last written.
+    pub(super) files: Files,
+}
+
+/// The write-ahead log, and whether anything in it is to be synced.
+pub(super) struct Log {
+    path: PathBuf,
+    dirty: AtomicBool,
+}
+
+impl Log {
+    /// Something was written that somebody may wait for.
+    pub(super) fn note(&self) {
+        self.dirty.store(true, Ordering::Release);
+    }
+
+    /// Syncs if anything was noted since the last sync.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        if !self.dirty.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let synced = LogSync::new(self.path.clone()).sync();
+        if synced.is_err() {
+            self.note();
+        }
+        synced
+    }
+}
+
+impl Database {
+    /// Opens the database, or makes one; tells its format.
+    pub(super) fn open(path: &Path, key: Arc<StoreKey>) -> Result<(Self, i64), StoreError> {
+        let existed = path.exists();
+        let mut connection = connect(path)?;
+        let format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let format = match format {
+            0 if existed => return Err(StoreError::Empty(path.into())),
+            0 => {
+                let transaction = connection.transaction()?;
+                transaction.execute_batch(SCHEMA)?;
+                transaction.execute_batch(QUEUE_TABLE)?;
+                transaction.pragma_update(None, "user_version", FORMAT)?;
+                transaction.commit()?;
+                FORMAT
+            }
+            known @ 1..=FORMAT => known,
+            found => {
+                return Err(StoreError::NewerFormat {
+                    path: path.into(),
+                    found,
+                    known: FORMAT,
+                });
+            }
+        };
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        let log = Arc::new(Log {
+            path: log.into(),
+            dirty: AtomicBool::new(true),
+        });
+        let files = Files::default();
+        let database = Self {
+            connection,
+            key,
+            log,
+            files,
+        };
+        Ok((database, format))
+    }
+
+    /// The write-ahead log.
+    pub(super) const fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// One record of the whole; `None` if there is none.
+    pub(super) fn find_meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let sql = "SELECT sealed FROM meta WHERE name = ?1";
+        let found = self.connection.query_row(sql, [name], |row| row.get(0));
+        Ok(found.optional()?)
+    }
+
+    /// One record of the whole that has to be there.
+    pub(super) fn meta(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        self.find_meta(name)?
+            .and_then(|sealed| self.key.open(&sealed))
+            .ok_or_else(|| StoreError::damaged(name))
+    }
+
+    /// Writes records of the whole, all or none.
+    pub(super) fn put_meta(&mut self, records: &[(&str, &[u8])]) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction()?;
+        for (name, record) in records {
+            put(&transaction, &self.key, name, record)?;
+        }
+        transaction.commit()?;
+        self.log.note();
+        Ok(())
+    }
+
+    /// Says which files hold the chains from now on. Synced when it returns.
+    pub(super) fn put_files(&mut self, files: Files) -> Result<(), StoreError> {
+        self.put_meta(&[(FILES, &files.encode())])?;
+        self.files = files;
+        self.log.sync()
+    }
+
+    /// Moves all of the write-ahead log into the database, synced.
+    pub(super) fn move_log(&self) -> Result<(), StoreError> {
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        Ok(self.connection.query_row(sql, [], |_| Ok(()))?)
+    }
+
+    /// Writes the messages among these changes, all or none.
+    pub(super) fn write_messages(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction()?;
+        for change in changes {
+            if let Change::Message(message) = change {
+                write_message(&transaction, &self.key, message)?;
+            }
+        }
+        transaction.commit()?;
+        self.log.note();
+        Ok(())
+    }
+
+    /// Writes what became of messages. Those that are done with already are left as they are.
+    pub(super) fn write_outcomes(&mut self, outcomes: &[Outcome]) -> Result<(), StoreError> {
+        if outcomes.is_empty() {
+            return Ok(());
+        }
+        let transaction = self.connection.transaction()?;
+        for outcome in outcomes {
+            let (owner, id) = (outcome.subscription, outcome.message);
+            let stored = read_message(&transaction, &self.key, owner, id)?;
+            let mut message = stored.ok_or_else(|| lost_message(owner, id))?;
+            if message.state.is_open() {
+                message.state = outcome.state;
+                message.changed_at = outcome.changed_at;
+                write_message(&transaction, &self.key, &message)?;
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// All messages of a subscription, oldest first.
+    pub(super) fn messages(&self, subscription: SubId) -> Result<Vec<MessageRecord>, StoreError> {
+        let sql =
+            "SELECT subscription, id, sealed FROM message WHERE subscription = ?1 ORDER BY id";
+        self.read_messages(sql, [subscription])
+    }
+
+    /// The messages that are not done with.
+    pub(super) fn open_messages(&self) -> Result<Vec<MessageRecord>, StoreError> {
+        let sql = "SELECT subscription, id, sealed FROM message WHERE open = 1
+                   ORDER BY subscription, id";
+        self.read_messages(sql, [])
+    }
+
+    fn read_messages(
+        &self,
+        sql: &str,
+        arguments: impl rusqlite::Params,
+    ) -> Result<Vec<MessageRecord>, StoreError> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(arguments)?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (owner, id): (SubId, u32) = (row.get(0)?, row.get(1)?);
+            let sealed: Vec<u8> = row.get(2)?;
+            let opened = self.key.open(&sealed);
+            let record = opened.and_then(|bytes| MessageRecord::decode(&bytes, owner, id));
+            all.push(record.ok_or_else(|| lost_message(owner, id))?);
+        }
+        Ok(all)
+    }
+
+    /// What is known of every queue, in the order of the subscriptions.
+    pub(super) fn queues(&self) -> Result<Vec<(SubId, QueueRecord)>, StoreError> {
+        let sql = "SELECT id, sealed FROM queue ORDER BY id";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            let id: SubId = row.get(0)?;
+            let sealed: Vec<u8> = row.get(1)?;
+            let opened = self.key.open(&sealed);
+            let record = opened.and_then(|bytes| QueueRecord::decode(&bytes, id));
+            all.push((id, record.ok_or_else(|| lost_queue(id))?));
+        }
+        Ok(all)
+    }
+
+    /// How many rows there should be.
+    pub(super) fn counts(&self) -> Result<Counts, StoreError> {
+        Counts::decode(&self.meta(COUNT)?).ok_or_else(|| StoreError::damaged(COUNT))
+    }
+}
+
+/// A connection with the settings of every one of ours.
+pub(super) fn connect(database: &Path) -> Result<Connection, StoreError> {
+    let connection = Connection::open(database)?;
+    // Who writes is told apart by our own locks; nobody who answers polls may wait here.
+    connection.busy_timeout(Duration::ZERO)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    sync_parent(database)?;
+    Ok(connection)
+}
+
+pub(super) fn seal(key: &StoreKey, record: &[u8]) -> Result<Vec<u8>, StoreError> {
+    key.seal(record)
+        .ok_or_else(|| StoreError::damaged("a record too long to be sealed"))
+}
+
+/// Writes one record of the whole.
+pub(super) fn put(
+    transaction: &Connection,
+    key: &StoreKey,
+    name: &str,
+    record: &[u8],
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO meta (name, sealed) VALUES (?1, ?2)
+               ON CONFLICT (name) DO UPDATE SET sealed = excluded.sealed";
+    transaction.execute(sql, params![name, seal(key, record)?])?;
+    Ok(())
+}
+
+/// Changes the counts of rows.
+pub(super) fn count(
+    transaction: &Connection,
+    key: &StoreKey,
+    change: impl FnOnce(&mut Counts),
+) -> Result<(), StoreError> {
+    let sql = "SELECT sealed FROM meta WHERE name = ?1";
+    let sealed: Vec<u8> = transaction.query_row(sql, [COUNT], |row| row.get(0))?;
+    let counts = key.open(&sealed).and_then(|bytes| Counts::decode(&bytes));
+    let mut counts = counts.ok_or_else(|| StoreError::damaged(COUNT))?;
+    change(&mut counts);
+    put(transaction, key, COUNT, &counts.encode())
+}
+
+fn write_message(
+    transaction: &Connection,
+    key: &StoreKey,
+    message: &MessageRecord,
+) -> Result<(), StoreError> {
+    let (owner, id) = (message.subscription, message.id);
+    let before = read_message(transaction, key, owner, id)?;
+    let was_open = before.is_some_and(|before| before.state.is_open());
+    let is_open = message.state.is_open();
+    let sql = "INSERT INTO message (subscription, id, open, sealed) VALUES (?1, ?2, ?3, ?4)
+               ON CONFLICT (subscription, id)
+               DO UPDATE SET open = excluded.open, sealed = excluded.sealed";
+    let sealed = seal(key, &message.encode())?;
+    transaction
+        .prepare_cached(sql)?
+        .execute(params![owner, id, is_open, sealed])?;
+    write_queue(transaction, key, owner, |queue| {
+        queue.highest_id = queue.highest_id.max(id);
+        queue.open = queue.open + u32::from(is_open) - u32::from(was_open).min(queue.open);
+    })
+}
+
+fn write_queue(
+    transaction: &Connection,
+    key: &StoreKey,
+    owner: SubId,
+    change: impl FnOnce(&mut QueueRecord),
+) -> Result<(), StoreError> {
+    let sql = "SELECT sealed FROM queue WHERE id = ?1";
+    let sealed: Option<Vec<u8>> = transaction
+        .prepare_cached(sql)?
+        .query_row([owner], |row| row.get(0))
+        .optional()?;
+    let mut queue = match &sealed {
+        Some(sealed) => key
+            .open(sealed)
+            .and_then(|bytes| QueueRecord::decode(&bytes, owner))
+            .ok_or_else(|| lost_queue(owner))?,
+        None => {
+            count(transaction, key, |counts| counts.queues += 1)?;
+            QueueRecord::default()
+        }
+    };
+    change(&mut queue);
+    put_queue(transaction, key, owner, queue)
+}
+
+/// Writes what is known of a queue.
+pub(super) fn put_queue(
+    transaction: &Connection,
+    key: &StoreKey,
+    owner: SubId,
+    queue: QueueRecord,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO queue (id, sealed) VALUES (?1, ?2)
+               ON CONFLICT (id) DO UPDATE SET sealed = excluded.sealed";
+    let sealed = seal(key, &queue.encode(owner))?;
+    transaction
+        .prepare_cached(sql)?
+        .execute(params![owner, sealed])?;
+    Ok(())
+}
+
+fn read_message(
+    transaction: &Connection,
+    key: &StoreKey,
+    owner: SubId,
+    id: u32,
+) -> Result<Option<MessageRecord>, StoreError> {
+    let sql = "SELECT sealed FROM message WHERE subscription = ?1 AND id = ?2";
+    let sealed: Option<Vec<u8>> = transaction
+        .prepare_cached(sql)?
+        .query_row([owner, id], |row| row.get(0))
+        .optional()?;
+    let Some(sealed) = sealed else {
+        return Ok(None);
+    };
+    let opened = key.open(&sealed);
+    let record = opened.and_then(|bytes| MessageRecord::decode(&bytes, owner, id));
+    record.map(Some).ok_or_else(|| lost_message(owner, id))
+}
+
+fn lost_message(owner: SubId, id: u32) -> StoreError {
+    StoreError::damaged(&format!("message {id} of subscription {owner}"))
+}
+
+fn lost_queue(owner: SubId) -> StoreError {
+    StoreError::damaged(&format!("the queue of subscription {owner}"))
+}

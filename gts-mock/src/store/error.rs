@@ -1,0 +1,94 @@
+//! Why a store does not do what it was asked: who is at fault, and what to try.
+
+use std::{io, path::PathBuf};
+
+/// Why a store does not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another server has the store.
+    #[error("{0} is in use by another server: stop it, or give this one a store of its own")]
+    InUse(PathBuf),
+    /// The store was written by a newer version.
+    #[error(
+        "{path} has store format {found}, this version reads formats up to {known}: use a newer gts-mock"
+    )]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: i64,
+        /// The newest that this version reads.
+        known: i64,
+    },
+    /// The key file is not the one with which the store was made.
+    #[error("the key in {0} does not open this store: give the key file with which it was made")]
+    WrongKey(PathBuf),
+    /// The key file cannot be used.
+    #[error("key file {path}: {reason}")]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A record is damaged: its seal does not hold.
+    #[error("{what} of the store is damaged (its seal does not hold): restore a backup")]
+    Damaged {
+        /// Which record.
+        what: String,
+    },
+    /// A file of chains is damaged, or gone.
+    #[error(
+        "{path} is damaged ({what}): restore a backup of the whole store, and start with --restored"
+    )]
+    DamagedFile {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        what: String,
+    },
+    /// Files of chains that the database knows nothing of.
+    #[error(
+        "{0} is newer than the database beside it: put back the database that belongs to it, or a backup of the whole store"
+    )]
+    NewerFile(PathBuf),
+    /// Somebody else writes at the moment.
+    #[error("the store is busy with an import: try again")]
+    Busy,
+    /// The database is empty or cut, where a store should be.
+    #[error(
+        "{0} is empty or cut: restore a backup; if this store was never used, remove that file"
+    )]
+    Empty(PathBuf),
+    /// The database refuses.
+    #[error("store: {0}")]
+    Database(rusqlite::Error),
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl StoreError {
+    pub(super) fn damaged(what: &str) -> Self {
+        Self::Damaged { what: what.into() }
+    }
+
+    pub(super) fn damaged_file(path: PathBuf, what: &str) -> Self {
+        let what = what.into();
+        Self::DamagedFile { path, what }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DatabaseBusy) => Self::Busy,
+            _ => Self::Database(error),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! From format 1, which kept chains in the database, to format 2. The snapshot is written first, and
+//! one transaction makes it count: a crash before leaves format 1 as it was.
+
+use protocol::{chain::RecoveryLink, identity::Uid, secret::ServerSecret};
+
+use super::{
+    ChainRecord, IdentityRecord, StoreError, SubId,
+    block::ChainKey,
+    chain::recovery_uids,
+    database::{CHAIN_KEY, COUNT, Database, EPOCH, FILES, FORMAT, QUEUE_TABLE, put, put_queue},
+    folder::Folder,
+    record::{Counts, Fields, Files, QueueRecord},
+    snapshot::SnapshotWriter,
+};
+use crate::engine::walk::Epoch;
+
+/// A chain's record in format 1.
+const CHAIN: u8 = b'C';
+/// How many chains are read at a time.
+const BATCH: usize = 1024;
+/// The number of the snapshot that is made.
+const SNAPSHOT: u64 = 1;
+
+/// Turns a store of format 1 into one of format 2.
+pub(super) fn migrate(
+    database: &mut Database,
+    folder: &dyn Folder,
+    secret: &ServerSecret,
+    chain_key: &[u8],
+) -> Result<(), StoreError> {
+    let key = ChainKey::new(chain_key).ok_or_else(|| StoreError::damaged(CHAIN_KEY))?;
+    let epoch = Epoch::decode(&database.meta(EPOCH)?).ok_or_else(|| StoreError::damaged(EPOCH))?;
+    let snapshot = SnapshotWriter::create(folder, SNAPSHOT, epoch.generation, &key)?;
+    let mut migration = Migration {
+        database,
+        secret,
+        generation: epoch.generation,
+        queues: Vec::new(),
+        count: 0,
+        bound: 0,
+    };
+    migration.write(folder, snapshot)?;
+    migration.check_counts()?;
+    migration.commit(chain_key)
+}
+
+struct Migration<'a> {
+    database: &'a mut Database,
+    secret: &'a ServerSecret,
+    generation: u32,
+    queues: Vec<(SubId, QueueRecord)>,
+    count: u64,
+    bound: SubId,
+}
+
+impl Migration<'_> {
+    fn write(
+        &mut self,
+        folder: &dyn Folder,
+        mut snapshot: SnapshotWriter,
+    ) -> Result<(), StoreError> {
+        loop {
+            let batch = self.batch()?;
+            if batch.is_empty() {
+                return snapshot.finish(folder, self.bound);
+            }
+            snapshot.put(folder, &batch)?;
+        }
+    }
+
+    /// The next chains.
+    fn batch(&mut self) -> Result<Vec<ChainRecord>, StoreError> {
+        let sql = "SELECT identity.id, identity.sealed, chain.sealed
+                   FROM identity LEFT JOIN chain ON chain.id = identity.id
+                   WHERE identity.id >= ?1 ORDER BY identity.id LIMIT ?2";
+        let mut statement = self.database.connection.prepare_cached(sql)?;
+        let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
+        let mut rows = statement.query([i64::from(self.bound), limit])?;
+        let mut batch = Vec::with_capacity(BATCH);
+        while let Some(row) = rows.next()? {
+            let id: SubId = row.get(0)?;
+            let (identity, chain): (Vec<u8>, Option<Vec<u8>>) = (row.get(1)?, row.get(2)?);
+            let opened = self.database.key.open(&identity);
+            let identity = opened.and_then(|bytes| IdentityRecord::decode(&bytes, id));
+            let chain = chain.and_then(|sealed| self.database.key.open(&sealed));
+            let both = identity.zip(chain);
+            let read = both.and_then(|(identity, chain)| self.decode(&identity, &chain));
+            let what = || StoreError::damaged(&format!("subscription {id}"));
+            let (chain, queue) = read.ok_or_else(what)?;
+            if queue != QueueRecord::default() {
+                self.queues.push((id, queue));
+            }
+            batch.push(chain);
+            self.count += 1;
+            self.bound = id.saturating_add(1);
+        }
+        Ok(batch)
+    }
+
+    /// `01` `C` id:4 · `UID_n`:10 · key `K_n` · e:4 · key `K_R(e)` · attempt:1 · generation:4 ·
+    /// highest message id:4 · open messages:4.
+    fn decode(
+        &self,
+        identity: &IdentityRecord,
+        bytes: &[u8],
+    ) -> Option<(ChainRecord, QueueRecord)> {
+        let mut fields = Fields::new(bytes, CHAIN, identity.id)?;
+        let (uid, key) = (Uid(fields.array()?), fields.key()?);
+        let (e, recovery_key) = (fields.u32()?, fields.key()?);
+        let (attempt, generation) = (fields.u8()?, fields.u32()?);
+        let queue = QueueRecord {
+            highest_id: fields.u32()?,
+            open: fields.u32()?,
+        };
+        fields.end()?;
+        let recovery = RecoveryLink::restore(identity.uid_1, recovery_key, identity.mode, e);
+        let (recovery, recovery_child) = recovery_uids(&recovery, &identity.reference, self.secret);
+        let chain = ChainRecord {
+            id: identity.id,
+            mode: identity.mode,
+            uid,
+            key,
+            secret: self.secret.device(&identity.reference, self.generation),
+            attempt,
+            generation,
+            e,
+            recovery,
+            recovery_child,
+        };
+        Some((chain, queue))
+    }
+
+    /// The list of subscriptions is whole. The queues are counted when they are loaded.
+    fn check_counts(&self) -> Result<(), StoreError> {
+        let count = self.database.meta(COUNT)?;
+        let expected: Option<[u8; 8]> = count[..].try_into().ok();
+        let expected = expected.map(u64::from_be_bytes);
+        let damaged = || StoreError::damaged("the list of subscriptions");
+        (expected == Some(self.count))
+            .then_some(())
+            .ok_or_else(damaged)
+    }
+
+    fn commit(self, chain_key: &[u8]) -> Result<(), StoreError> {
+        let files = Files {
+            snapshot: SNAPSHOT,
+            ..Files::default()
+        };
+        let counts = Counts {
+            subscriptions: self.count,
+            queues: self.queues.len() as u64,
+        };
+        let key = &self.database.key;
+        let transaction = self.database.connection.transaction()?;
+        transaction.execute_batch(QUEUE_TABLE)?;
+        for (id, queue) in &self.queues {
+            put_queue(&transaction, key, *id, *queue)?;
+        }
+        transaction.execute_batch("DROP TABLE chain")?;
+        put(&transaction, key, CHAIN_KEY, chain_key)?;
+        put(&transaction, key, FILES, &files.encode())?;
+        put(&transaction, key, COUNT, &counts.encode())?;
+        transaction.pragma_update(None, "user_version", FORMAT)?;
+        transaction.commit()?;
+        self.database.log().note();
+        self.database.log().sync()
+    }
+}
