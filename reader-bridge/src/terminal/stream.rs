@@ -26,7 +26,7 @@ const KIND: &str = "events";
 /// Events that wait for a subscriber to read; with one more it is dropped.
 const QUEUE: usize = 1024;
 /// How long a subscriber may not read while its socket is full.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// More subscribers are turned away.
 const MAX_SUBSCRIBERS: usize = 32;
 
@@ -36,7 +36,14 @@ pub struct Stream(Arc<Mutex<Vec<SyncSender<Arc<str>>>>>);
 
 /// Its listening end. Ends, and removes its socket, when dropped.
 #[derive(Debug)]
-pub struct StreamSocket(#[allow(dead_code, reason = "it lives as long as this")] Listening);
+pub struct StreamSocket(Listening);
+
+impl StreamSocket {
+    /// The socket.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
 
 impl Stream {
     /// Lets subscribers come, in this directory.
@@ -123,4 +130,70 @@ pub fn follow(directory: &Path, mut each: impl FnMut(&str) -> io::Result<()>) ->
         each(&line)?;
     }
     Ok(bridges)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BATCH: u64 = 256;
+
+    fn tell(stream: &Stream, number: u64) {
+        stream
+            .tell("test", &Event::NextPoll { in_ms: number })
+            .unwrap();
+    }
+
+    #[test]
+    fn a_subscriber_that_does_not_read_is_told_and_dropped_and_the_others_miss_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let stream = Stream::default();
+        let socket = stream.listen(directory.path()).unwrap();
+        let slow = UnixStream::connect(socket.path()).unwrap();
+        let fast = UnixStream::connect(socket.path()).unwrap();
+        let mut fast = BufReader::new(fast).lines().map_while(Result::ok);
+        while stream.lock().len() < 2 {
+            thread::yield_now();
+        }
+        let mut told = 0;
+        // Until the slow one's socket and its queue are full.
+        while stream.lock().len() == 2 {
+            for number in told..told + BATCH {
+                tell(&stream, number);
+            }
+            told += BATCH;
+            let last = fast
+                .by_ref()
+                .take(usize::try_from(BATCH).unwrap())
+                .last()
+                .unwrap();
+            assert!(
+                last.contains(&format!("\"in_ms\":{}}}", told - 1)),
+                "{last}"
+            );
+        }
+        let lines: Vec<_> = BufReader::new(slow).lines().map_while(Result::ok).collect();
+        let end: serde_json::Value = serde_json::from_str(lines.last().unwrap()).unwrap();
+        assert_eq!(
+            (&end["event"], &end["events"]),
+            (&"stream-ended".into(), &(lines.len() - 1).into())
+        );
+        tell(&stream, told);
+        assert!(fast.next().unwrap().contains(&told.to_string()));
+    }
+
+    #[test]
+    fn more_subscribers_than_there_is_room_for_are_turned_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let stream = Stream::default();
+        let socket = stream.listen(directory.path()).unwrap();
+        let mut subscribers = Vec::new();
+        for _ in 0..=MAX_SUBSCRIBERS {
+            subscribers.push(UnixStream::connect(socket.path()).unwrap());
+        }
+        // They are taken in their order, so the last is the one that is turned away.
+        let last = BufReader::new(subscribers.pop().unwrap()).lines().next();
+        assert!(last.is_none());
+        assert_eq!(stream.lock().len(), MAX_SUBSCRIBERS);
+    }
 }
