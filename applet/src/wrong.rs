@@ -52,6 +52,8 @@ const CHANNEL: u8 = 0x70;
 const AUTHENTICATE: u8 = 0x82;
 const INTERNAL: u8 = 0x88;
 const GET_DATA: u8 = 0xCA;
+const PUT_KEY: u8 = 0xD8;
+const SET_STATUS: u8 = 0xF0;
 const STORE: u8 = 0xE2;
 const GET_RESPONSE: u8 = 0xC0;
 /// GET-UID as it stands, all of it.
@@ -177,6 +179,12 @@ faults! {
     "host-refused", "a host without the key is answered 6982", Answer(|c, a| if is(c, AUTHENTICATE) { status(a, [0x63, 0x00], [0x69, 0x82]) });
     "sequence-stands", "the sequence counter that is told does not advance", Answer(|c, a| if is(c, INITIALIZE) && done(a) { let at = a.len() - 3; set(a, at, 1); });
     "store-unprotected", "STORE DATA outside of a session is answered 9000", Swallowed(|c| is(c, STORE) && c[0] == 0x80);
+    "new-card", "a card that is not personalised answers GET-UID with 6A88", Answer(|c, a| if is(c, GET_UID) { status(a, [0x69, 0x85], [0x6A, 0x88]) });
+    "put-key-silent", "PUT KEY gives no check values", Answer(|c, a| if is(c, PUT_KEY) && done(a) { a.drain(1..a.len() - 2); });
+    "put-key-ignored", "PUT KEY changes nothing", Swallowed(|c| is(c, PUT_KEY) && c[0] == 0x84);
+    "card-state", "the card manager tells OP_READY for ever", Answer(|c, a| if is(c, SELECT) { after(a, &[0x9F, 0x70, 1], &[1]) });
+    "card-step", "SET STATUS takes any step of the card's life", Answer(|c, a| if is(c, SET_STATUS) { status(a, [0x69, 0x85], [0x90, 0x00]) });
+    "card-immortal", "SET STATUS terminates nothing", Swallowed(|c| is(c, SET_STATUS) && c.get(2..4) == Some(&[0x80, 0xFF]));
     "store-ignored", "STORE DATA changes nothing", Swallowed(|c| is(c, STORE) && c[0] == 0x84);
 }
 

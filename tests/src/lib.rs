@@ -15,3 +15,4 @@ pub mod pcscd;
 pub mod ports;
 pub mod process;
 pub mod relay;
+pub mod suite;

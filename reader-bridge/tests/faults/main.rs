@@ -7,7 +7,9 @@
     reason = "tests: a failure is a panic, and the table of faults is for people"
 )]
 
-use std::{fs, path::PathBuf, time::Duration};
+mod clauses;
+
+use std::{path::PathBuf, time::Duration};
 
 use applet::{
     Card, Protocol,
@@ -16,28 +18,46 @@ use applet::{
     scp03::{Keys, Options},
     wrong::{FAULTS, Fault},
 };
+use e2e::suite;
 use protocol::key::Key;
 use reader_bridge::{
     card::image::ImagePort,
-    script::{self, CaseResult, Finish, Outcome, Plan, Runner, Script, Setting, SystemFiles},
+    script::{self, Case, CaseResult, Finish, Outcome, Plan, Runner, Script, Setting, SystemFiles},
 };
 
-/// The suite, in the order of its file names.
-fn suite() -> Vec<Script> {
-    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/conformance");
-    let entries = fs::read_dir(directory).unwrap();
-    let mut files: Vec<PathBuf> = entries
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "apdu")
-        })
-        .collect();
-    files.sort();
-    let scripts = files
-        .iter()
-        .map(|file| script::load(file, &SystemFiles).unwrap_or_else(|error| panic!("{error}")));
-    scripts.collect()
+fn loaded(files: &[PathBuf]) -> Vec<Script> {
+    let load =
+        |file: &PathBuf| script::load(file, &SystemFiles).unwrap_or_else(|error| panic!("{error}"));
+    files.iter().map(load).collect()
+}
+
+/// The suite: scripts that share a card, and those that need a new one.
+struct Suite {
+    shared: Vec<Script>,
+    whole_life: Vec<Script>,
+}
+
+impl Suite {
+    fn load() -> Self {
+        Self {
+            shared: loaded(&suite::scripts()),
+            whole_life: loaded(&suite::whole_life()),
+        }
+    }
+
+    /// All of it, on as many cards as it takes.
+    fn run(&self, protocol: Protocol, card: impl Fn() -> Card) -> Vec<CaseResult> {
+        let mut results = run(card(), protocol, &self.shared);
+        for script in &self.whole_life {
+            results.extend(run(card(), protocol, std::slice::from_ref(script)));
+        }
+        results
+    }
+
+    fn cases(&self) -> impl Iterator<Item = (&Script, &Case)> {
+        let scripts = self.shared.iter().chain(&self.whole_life);
+        scripts.flat_map(|script| script.cases.iter().map(move |case| (script, case)))
+    }
 }
 
 /// A blank card as `secapp new` makes it, in memory.
@@ -91,9 +111,9 @@ fn failures(results: &[CaseResult]) -> Vec<String> {
 
 #[test]
 fn a_right_card_passes_under_both_protocols() {
-    let scripts = suite();
+    let suite = Suite::load();
     for protocol in [Protocol::T1, Protocol::T0] {
-        let results = run(blank(protocol), protocol, &scripts);
+        let results = suite.run(protocol, || blank(protocol));
         for result in &results {
             if let Outcome::Failed { place, message } = &result.outcome {
                 panic!("{protocol:?}: {}: {place}: {message}", result.name);
@@ -105,11 +125,11 @@ fn a_right_card_passes_under_both_protocols() {
 
 #[test]
 fn every_fault_is_caught_by_a_case() {
-    let scripts = suite();
+    let suite = Suite::load();
     assert!(FAULTS.len() >= 30, "{}", FAULTS.len());
     let caught = |fault: &Fault| {
-        let card = blank(Protocol::T1).with_fault(*fault);
-        (*fault, failures(&run(card, Protocol::T1, &scripts)))
+        let card = || blank(Protocol::T1).with_fault(*fault);
+        (*fault, failures(&suite.run(Protocol::T1, card)))
     };
     let table: Vec<(Fault, Vec<String>)> = FAULTS.iter().map(caught).collect();
     println!("{:<24} {:>5}  caught first by", "fault", "cases");
@@ -127,14 +147,8 @@ fn every_fault_is_caught_by_a_case() {
 
 #[test]
 fn every_case_names_the_clause_that_it_checks() {
-    for script in suite() {
-        for case in &script.cases {
-            assert!(
-                !case.clauses.is_empty(),
-                "{}: {}",
-                script.path.display(),
-                case.name
-            );
-        }
+    for (script, case) in Suite::load().cases() {
+        let place = script.path.display();
+        assert!(!case.clauses.is_empty(), "{place}: {}", case.name);
     }
 }

@@ -5,22 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use e2e::process::{Finished, Process, Program};
-
-/// The suite's scripts.
-pub(crate) fn suite() -> Vec<PathBuf> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance");
-    let entries = fs::read_dir(directory).unwrap();
-    let mut files: Vec<PathBuf> = entries
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "apdu")
-        })
-        .collect();
-    files.sort();
-    assert!(files.len() >= 10, "{files:?}");
-    files
-}
+pub(crate) use e2e::suite::{scripts as suite, whole_life};
 
 /// A blank card with the test key.
 pub(crate) fn blank(directory: &Path, name: &str) -> PathBuf {

@@ -3,7 +3,7 @@
 use e2e::card_client::CardClient;
 use e2e::pcscd::Pcscd;
 
-use crate::cards::{blank, code, free_port, insert, of, passed, script, suite};
+use crate::cards::{blank, code, free_port, insert, of, passed, script, suite, whole_life};
 
 #[test]
 fn on_an_image_twice() {
@@ -38,11 +38,33 @@ fn on_cards_in_pcsc_readers_under_both_protocols() {
     let pcscd = Pcscd::start(2);
     for (slot, protocol) in pcscd.slots().iter().zip(["t1", "t0"]) {
         let image = blank(directory.path(), protocol);
-        let _card = insert(&image, slot.port, &["--protocol", protocol]);
+        let mut card = insert(&image, slot.port, &["--protocol", protocol]);
         CardClient::of(&pcscd).await_card(&slot.reader).unwrap();
         let run = script(&suite()).args(["--card", &format!("pcsc:{}", slot.reader)]);
         passed(&pcscd.client(run).run());
+        card.terminate();
+        CardClient::of(&pcscd).await_empty(&slot.reader).unwrap();
+        let other = blank(directory.path(), &format!("{protocol}-life"));
+        let _card = insert(&other, slot.port, &["--protocol", protocol]);
+        CardClient::of(&pcscd).await_card(&slot.reader).unwrap();
+        let run = script(&whole_life()).args(["--card", &format!("pcsc:{}", slot.reader)]);
+        passed(&pcscd.client(run).run());
     }
+}
+
+#[test]
+fn a_whole_life_on_an_image_and_in_a_virtual_reader() {
+    let directory = tempfile::tempdir().unwrap();
+    let image = blank(directory.path(), "one.img");
+    passed(&script(&whole_life()).arg("--card").arg(of(&image)).run());
+    let port = free_port();
+    let other = blank(directory.path(), "two.img");
+    let _card = insert(&other, port, &[]);
+    passed(
+        &script(&whole_life())
+            .args(["--card", &format!("vpcd:{port}")])
+            .run(),
+    );
 }
 
 #[test]
