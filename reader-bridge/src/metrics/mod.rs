@@ -18,6 +18,7 @@ use metrics_exporter_prometheus::{
 use metrics_process::Collector;
 
 use crate::{
+    ota::Deed,
     report::Reporter,
     session::{Event, ExchangeEvent, Message},
     terminal::board::{Board, State},
@@ -39,6 +40,8 @@ const ROUND_TRIP: &str = "reader_bridge_round_trip_seconds";
 const MESSAGES: &str = "reader_bridge_message_objects_total";
 const LINK_FAILURES: &str = "reader_bridge_link_failures_total";
 const CARD_FAILURES: &str = "reader_bridge_card_failures_total";
+const OTA_SESSIONS: &str = "reader_bridge_ota_sessions_total";
+const OTA_FAILURES: &str = "reader_bridge_ota_failures_total";
 const BUILD: &str = "reader_bridge_build_info";
 
 /// Counts events, and shows what it has counted.
@@ -139,6 +142,12 @@ impl Metrics {
         );
         describe_counter!(MESSAGES, "What messages asked for, and what became of it.");
         describe_counter!(
+            OTA_SESSIONS,
+            "OTA sessions that are over, by how they ended."
+        );
+        describe_counter!(OTA_FAILURES, "Attempts at OTA sessions that failed.");
+        counter!(OTA_FAILURES).absolute(0);
+        describe_counter!(
             CARD_FAILURES,
             "Commands that the card refused or answered wrongly."
         );
@@ -168,6 +177,10 @@ fn count(event: &Event) {
             counter!(CARD_FAILURES, "command" => *command).increment(1);
         }
         Event::Message(message) => asked(message),
+        Event::Deed(Deed::OtaDone { result, .. }) => {
+            counter!(OTA_SESSIONS, "result" => word(result, "")).increment(1);
+        }
+        Event::Deed(Deed::OtaFailed { .. }) => counter!(OTA_FAILURES).increment(1),
         _ => {}
     }
 }
@@ -203,4 +216,32 @@ fn word(value: &impl serde::Serialize, field: &str) -> String {
 /// Far below 2^52 cards.
 fn float(count: usize) -> f64 {
     u32::try_from(count).unwrap_or(u32::MAX).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ota::Ended;
+
+    #[test]
+    fn ota_sessions_are_counted_by_how_they_ended() {
+        let metrics = Metrics::new(Arc::default(), false).unwrap();
+        for result in [Ended::Done, Ended::Done, Ended::GivenUp] {
+            let over = Deed::OtaDone {
+                message_id: 1,
+                result,
+                scripts: 1,
+                commands: 2,
+            };
+            metrics.tell("pcsc", &Event::Deed(over)).unwrap();
+        }
+        let text = metrics.render();
+        for line in [
+            "reader_bridge_ota_sessions_total{result=\"done\"} 2",
+            "reader_bridge_ota_sessions_total{result=\"given-up\"} 1",
+            "reader_bridge_ota_failures_total 0",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+    }
 }
