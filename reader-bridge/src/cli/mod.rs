@@ -7,12 +7,14 @@ mod exit;
 mod faults;
 mod key_file;
 mod log;
+mod notify;
 mod opening;
 mod options;
 mod pattern;
 mod personalise;
 mod places;
 mod poll_now;
+mod privileges;
 mod run;
 mod script;
 mod shell;
@@ -122,4 +124,31 @@ fn perform(command: Command) -> Result<ExitCode, Failure> {
 /// Without standard error there is only the exit code.
 fn complain(failure: &Failure) {
     let _ = writeln!(io::stderr(), "reader-bridge: {failure}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All options of a command and of those below it.
+    fn options(command: &clap::Command) -> Vec<String> {
+        let own = command.get_arguments().filter_map(clap::Arg::get_long);
+        let own = own.map(str::to_owned);
+        let below = command.get_subcommands().flat_map(options);
+        own.chain(below).collect()
+    }
+
+    #[test]
+    fn no_option_of_any_command_takes_a_secret_itself() {
+        let all = options(&command());
+        assert!(all.len() > 50, "{all:?}");
+        let secret = |name: &&String| {
+            let words = ["key", "secret", "password", "token", "pin", "credential"];
+            name.split('-').any(|word| words.contains(&word))
+        };
+        for name in all.iter().filter(secret) {
+            // The version of a key tells nothing of it.
+            assert!(name.ends_with("-file") || name == "key-version", "--{name}");
+        }
+    }
 }

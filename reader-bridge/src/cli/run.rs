@@ -20,8 +20,9 @@ use reader_bridge::{
 use super::{
     exit::{CODES, Failure},
     faults::Wishes,
+    notify,
     options::{Cards, Messages, Observing, Polling, Servers, Service, Telling, Waiting},
-    places,
+    places, privileges,
     signals::stop_on_signals,
 };
 
@@ -64,6 +65,13 @@ impl Run {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let config = self.check()?;
         self.observing.start_log();
+        let user = self
+            .service
+            .user
+            .as_deref()
+            .map(privileges::find)
+            .transpose()?;
+        let is_new = !self.service.directory()?.exists();
         let setup = self.setup(config)?;
         let board = Arc::new(Board::default());
         let metrics = self.observing.metrics(&board)?;
@@ -76,12 +84,22 @@ impl Run {
         reporters.push(&lines);
         let reporter = Each(reporters);
         let places = places::open(&self.cards, self.servers.once)?;
+        if let Some(user) = user {
+            let directory = setup.store.directory();
+            if is_new {
+                privileges::give(directory, &user)?;
+            }
+            privileges::give_up(&user, directory)?;
+        }
         let posts = Posts::default();
         let mut crew = Crew::new(setup.clone(), &reporter, posts.clone());
         places::man(&mut crew, &self.cards, places, &reporter)?;
         let _server = self.observing.serve(metrics.as_ref())?;
         crew.places().for_each(|place| board.expect(place));
         let _sockets = self.attend(&setup.store, &posts, &board, &stream)?;
+        if let Some(time) = notify::watchdog() {
+            crew.every(time, || notify::tell(notify::ALIVE));
+        }
         self.until_the_end(crew, posts)
     }
 
@@ -130,6 +148,7 @@ impl Run {
     fn until_the_end(&self, crew: Crew<'_>, posts: Posts) -> Result<ExitCode, Failure> {
         let received = stop_on_signals(posts)
             .map_err(|error| Failure::System("signals cannot be caught", error))?;
+        notify::tell(notify::READY);
         let ended = crew.run(|| match received.signal() {
             Some(signal) => format!("signal {signal}"),
             None => "done".into(),

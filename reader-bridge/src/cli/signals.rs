@@ -9,6 +9,7 @@ use std::{
     thread,
 };
 
+use super::notify;
 use reader_bridge::terminal::Posts;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
@@ -40,6 +41,7 @@ pub(super) fn stop_on_signals(posts: Posts) -> io::Result<Received> {
                     std::process::exit(128 + signal);
                 }
                 theirs.0.store(signal, Ordering::Relaxed);
+                notify::tell(notify::STOPPING);
                 posts.stop();
             }
         })?;

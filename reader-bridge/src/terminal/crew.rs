@@ -7,8 +7,9 @@ use std::{
     any::Any,
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::mpsc::{self, Receiver, Sender},
+    sync::mpsc::{self, Receiver, RecvError, RecvTimeoutError, Sender},
     thread::{self, Scope},
+    time::Duration,
 };
 
 use super::{Listed, Mail, Mailbox, Post, Posts, Setup, Terminal, TerminalError};
@@ -65,6 +66,7 @@ pub struct Crew<'a> {
     posts: Posts,
     terminals: Vec<Terminal<'a>>,
     finders: Vec<Finder<'a>>,
+    tick: Option<(Duration, fn())>,
 }
 
 /// While they run.
@@ -99,6 +101,7 @@ impl<'a> Crew<'a> {
             posts,
             terminals: Vec::new(),
             finders: Vec::new(),
+            tick: None,
         }
     }
 
@@ -118,6 +121,11 @@ impl<'a> Crew<'a> {
     /// A finder of places.
     pub fn find(&mut self, finder: Finder<'a>) {
         self.finders.push(finder);
+    }
+
+    /// Has this done so often by the thread that runs the crew: a sign that it has not hung.
+    pub fn every(&mut self, time: Duration, tick: fn()) {
+        self.tick = Some((time, tick));
     }
 
     /// Runs them until all have ended, and tells why each did. The results are of the finders and of the places
@@ -147,7 +155,7 @@ impl<'a> Crew<'a> {
                 let number = running.started;
                 results[number] = running.start_finder(finder);
             }
-            running.until_all_have_ended(&orders, &mut results);
+            running.until_all_have_ended(&orders, self.tick, &mut results);
             running.panic
         });
         // A panic is a defect: it is not hidden, once the other cards have ended.
@@ -159,15 +167,16 @@ impl<'env> Running<'_, 'env> {
     fn until_all_have_ended(
         &mut self,
         orders: &Receiver<Order>,
+        tick: Option<(Duration, fn())>,
         results: &mut [Result<(), TerminalError>],
     ) {
         while !self.threads.is_empty() {
-            match orders.recv() {
+            match next(orders, tick) {
                 Ok(Order::Offer { place, open }) => self.offered(place, open),
                 Ok(Order::Withdraw { place, why }) => self.withdrawn(&place, why),
                 Ok(Order::Ended { number, ended }) => self.ended(number, ended, results),
                 // Not while the sender in `self` lives.
-                Err(_) => return,
+                Err(RecvError) => return,
             }
         }
     }
@@ -260,5 +269,20 @@ impl<'env> Running<'_, 'env> {
             // Its receiver waits until the last thread has ended.
             let _ = orders.send(Order::Ended { number, ended });
         });
+    }
+}
+
+/// The next order, with ticks while there is none.
+fn next(orders: &Receiver<Order>, tick: Option<(Duration, fn())>) -> Result<Order, RecvError> {
+    let Some((time, tick)) = tick else {
+        return orders.recv();
+    };
+    loop {
+        tick();
+        match orders.recv_timeout(time) {
+            Ok(order) => return Ok(order),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
+        }
     }
 }

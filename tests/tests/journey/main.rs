@@ -30,5 +30,6 @@ mod reader;
 mod readers;
 mod recovery;
 mod secrets;
+mod service;
 mod tools;
 mod yubikit;

@@ -16,6 +16,9 @@ pub(in crate::cli) struct Service {
     /// ~/.local/state/reader-bridge].
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// As root: become this user once readers' ports, images and files are open.
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) user: Option<String>,
     /// Seed of all jitter, to repeat a run [default: a random one].
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,

@@ -1,0 +1,50 @@
+//! Telling the service manager how far the process is: the protocol of sd_notify(3).
+//!
+//! Owns the socket that `NOTIFY_SOCKET` names, a path or, after `@`, a name in the abstract namespace. Without the
+//! variable nothing is told. A manager that cannot be reached is no reason to end.
+
+use std::{
+    env, io,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            ffi::OsStrExt as _,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
+    time::Duration,
+};
+
+/// It works: the cards' places are open.
+pub(super) const READY: &str = "READY=1";
+/// It has been told to end.
+pub(super) const STOPPING: &str = "STOPPING=1";
+/// It has not hung.
+pub(super) const ALIVE: &str = "WATCHDOG=1";
+
+/// Tells it.
+pub(super) fn tell(state: &str) {
+    if let Err(error) = try_tell(state) {
+        tracing::warn!(%error, state, "the service manager cannot be told");
+    }
+}
+
+fn try_tell(state: &str) -> io::Result<()> {
+    let Some(name) = env::var_os("NOTIFY_SOCKET") else {
+        return Ok(());
+    };
+    let address = match name.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(&name)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.send_to_addr(state.as_bytes(), &address).map(drop)
+}
+
+/// How often [`ALIVE`] is to be told, if it is (sd_watchdog_enabled(3)): twice as often as the manager looks.
+pub(super) fn watchdog() -> Option<Duration> {
+    let number = |name| env::var(name).ok()?.parse::<u64>().ok();
+    let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+    let limit = number("WATCHDOG_USEC").filter(|micros| ours && *micros > 0)?;
+    Some(Duration::from_micros(limit / 2))
+}
