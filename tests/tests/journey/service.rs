@@ -84,7 +84,7 @@ fn the_service_manager_is_told_of_readiness_life_and_the_end() {
         .env("NOTIFY_SOCKET", &path)
         .env("WATCHDOG_USEC", "200000");
     let mut terminal = Terminal::start(program);
-    let mut await_state = |wanted: &str| loop {
+    let await_state = |wanted: &str| loop {
         let mut state = [0; 64];
         let length = manager.recv(&mut state).unwrap();
         if &state[..length] == wanted.as_bytes() {
