@@ -14,3 +14,4 @@ mod dissector;
 mod ladder;
 mod tshark;
 mod vectors;
+mod whole;
