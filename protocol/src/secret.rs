@@ -12,6 +12,7 @@ use crate::{
 use zeroize::Zeroizing;
 
 /// S: 16 bytes, made once for a server and kept like a key.
+#[derive(Clone)]
 pub struct ServerSecret {
     key: Key,
     prf: Prf,

@@ -19,7 +19,7 @@ use crate::{
     engine::{QueueRefused, subscription::Subscription},
     import::{ImportError, import},
     server::{Core, OperatorError},
-    store::{MessageRecord, StoreError},
+    store::{IdentityRecord, MessageRecord, StoreError},
 };
 
 /// The longest import in bytes: about two million lines.
@@ -68,15 +68,8 @@ async fn status(State(core): Shared) -> Json<Status> {
     })
 }
 
-async fn subscriptions(State(core): Shared) -> Json<Vec<String>> {
-    let engine = core.engine();
-    let mut all: Vec<String> = engine
-        .subscriptions()
-        .map(|one| one.reference.to_string())
-        .collect();
-    drop(engine);
-    all.sort_unstable();
-    Json(all)
+async fn subscriptions(State(core): Shared) -> Answer<Vec<String>> {
+    Ok(Json(blocking(move || core.references()).await?))
 }
 
 async fn import_subscriptions(State(core): Shared, body: Bytes) -> Answer<Imported> {
@@ -93,9 +86,8 @@ async fn subscription(
     let view = blocking(move || {
         let missing = || Failure::from(QueueRefused::NoSubscription(reference.clone()));
         let messages = core.messages(&reference)?.ok_or_else(missing)?;
-        let engine = core.engine();
-        let subscription = engine.subscription(&reference).ok_or_else(missing)?;
-        Ok::<_, Failure>(view(subscription, &messages))
+        let (identity, subscription) = core.find(&reference)?.ok_or_else(missing)?;
+        Ok::<_, Failure>(view(&identity, &subscription, &messages))
     });
     Ok(Json(view.await?))
 }
@@ -144,22 +136,26 @@ async fn blocking<T: Send + 'static, E: Into<Failure> + Send + 'static>(
     }
 }
 
-fn view(subscription: &Subscription, messages: &[MessageRecord]) -> SubscriptionView {
+fn view(
+    identity: &IdentityRecord,
+    subscription: &Subscription,
+    messages: &[MessageRecord],
+) -> SubscriptionView {
     let (at, from) = subscription.last_poll.unzip();
     SubscriptionView {
-        reference: subscription.reference.to_string(),
-        iccid: subscription.iccid.to_string(),
-        mode: subscription.mode.byte(),
-        uid_1: subscription.uid_1.to_string(),
+        reference: identity.reference.to_string(),
+        iccid: identity.iccid.to_string(),
+        mode: identity.mode.byte(),
+        uid_1: identity.uid_1.to_string(),
         uid: subscription.current.uid().to_string(),
-        e: subscription.recovery.e(),
+        e: subscription.e,
         generation: subscription.generation,
         sent: subscription.sent.sent,
         resend_counter: subscription.sent.highest,
         exchanges: subscription.quality.exchanges,
         polls_lost: subscription.quality.polls_lost,
         answers_lost: subscription.quality.answers_lost,
-        last_poll_at: at,
+        last_poll_at: at.map(u64::from),
         last_poll_from: from.map(|source| source.to_string()),
         messages: messages.iter().map(message_view).collect(),
     }

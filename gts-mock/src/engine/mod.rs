@@ -8,36 +8,34 @@
 //! ```
 //!
 //! What a subscription is and how it moves: [`subscription`]; messages: [`queue`]; what is answered
-//! besides after state may have been lost: [`walk`]; who asks too much: [`limits`].
+//! besides after state may have been lost: [`walk`]; who asks too much: [`limits`]. Ten million of them
+//! in memory: `table`.
 
 pub mod counters;
-mod index;
+mod exchange;
 pub mod limits;
 mod operator;
+mod place;
 mod promotion;
 pub mod queue;
 pub mod subscription;
+mod table;
 pub mod walk;
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
-use protocol::{
-    chain::Link,
-    msg,
-    poll::Poll,
-    response::ResponseDatagram,
-    secret::{self, ServerSecret},
-};
+use protocol::{response::ResponseDatagram, secret::ServerSecret};
 
-use crate::store::{Change, Loaded, StoreError, SubId};
+use crate::store::{ChainRecord, Change, IdentityRecord, Loaded, Records, StoreError, SubId};
 use counters::{Counters, Dropped};
-use index::{Index, Place};
 use limits::{Misses, Repeats};
 use queue::Deadlines;
-use subscription::Subscription;
+use subscription::{Extra, Subscription};
+use table::{Index, Kind, Table};
 use walk::Epoch;
 
-pub use operator::{Prepared, QueueRefused};
+pub use operator::{Prepared, QueueRefused, Standing};
+pub use table::Source;
 
 /// The moment of a decision, told by the caller.
 #[derive(Clone, Copy, Debug)]
@@ -65,19 +63,32 @@ pub struct Answer {
     pub datagram: ResponseDatagram,
     /// Whose poll it was.
     pub subscription: SubId,
-    /// To be stored before the datagram leaves. Empty for all but promotions.
-    pub changes: Vec<Change>,
-    /// How firmly.
+    /// How firmly its changes are to be stored before the datagram leaves.
     pub durability: Durability,
     /// What the poll has proved to be delivered.
     pub delivered: Option<Delivery>,
 }
 
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unanswered {
+    /// There will be none.
+    Dropped(Dropped),
+    /// The identity record of this subscription is needed: ask again with it. Nothing was changed.
+    Needs(SubId),
+}
+
+impl<T: Into<Dropped>> From<T> for Unanswered {
+    fn from(reason: T) -> Self {
+        Self::Dropped(reason.into())
+    }
+}
+
 /// A message that the card has accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// Whose it was.
-    pub reference: Box<str>,
+    pub subscription: SubId,
     /// The message id.
     pub id: u32,
 }
@@ -98,12 +109,15 @@ pub struct Engine {
     secret: ServerSecret,
     epoch: Epoch,
     policy: SyncPolicy,
-    subscriptions: HashMap<SubId, Subscription>,
-    references: HashMap<Box<str>, SubId>,
+    table: Table,
+    extras: HashMap<SubId, Box<Extra>>,
+    count: usize,
     next_id: SubId,
     index: Index,
     repeats: Repeats,
     deadlines: Deadlines,
+    /// What decisions have changed since the caller last took it.
+    changes: Vec<Change>,
     /// Unknown identities by source prefix.
     pub misses: Misses,
     /// What has been answered and dropped, by reason.
@@ -119,6 +133,24 @@ struct SyncRounds {
     synced: u64,
 }
 
+impl SyncRounds {
+    /// The open round as a subscription remembers it.
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "the lowest 32 bits are meant"
+    )]
+    const fn mark(&self) -> u32 {
+        self.open as u32
+    }
+
+    /// Whether the round of this mark is not synced. Rounds of years ago, whose marks come again, make
+    /// for a sync too many and nothing else.
+    const fn is_unsynced(&self, mark: u32) -> bool {
+        let open_rounds = self.open - self.synced;
+        (self.mark().wrapping_sub(mark) as u64) < open_rounds
+    }
+}
+
 impl Engine {
     /// An engine with all that the store held, ready to answer.
     pub fn new(loaded: Loaded, policy: SyncPolicy) -> Result<Self, StoreError> {
@@ -126,183 +158,91 @@ impl Engine {
             secret: loaded.secret,
             epoch: loaded.epoch,
             policy,
-            subscriptions: HashMap::new(),
-            references: HashMap::new(),
+            table: Table::default(),
+            extras: HashMap::new(),
+            count: 0,
             next_id: 0,
-            index: Index::default(),
+            index: Index::new().map_err(StoreError::Memory)?,
             repeats: Repeats::default(),
             deadlines: Deadlines::default(),
+            changes: Vec::new(),
             misses: Misses::default(),
             counters: Counters::default(),
             sync: SyncRounds { open: 1, synced: 0 },
         };
-        let mut identities = loaded.identities;
-        for chain in loaded.chains {
-            let chain = chain?;
-            let identity = identities.next().transpose()?;
-            let identity = identity.filter(|identity| identity.id == chain.id);
-            let identity = identity.ok_or_else(|| StoreError::Damaged {
-                what: format!("the identity of subscription {}", chain.id),
-            })?;
-            engine.adopt(Subscription::new(&identity, &chain));
-        }
-        for (id, highest) in loaded.highest_ids {
-            if let Some(subscription) = engine.subscriptions.get_mut(&id) {
-                subscription.queue.note_highest(highest);
-            }
+        let mut highest: HashMap<SubId, u32> = HashMap::new();
+        for (id, message) in loaded.highest_ids {
+            let known = highest.entry(id).or_default();
+            *known = message.max(*known);
         }
         for message in loaded.messages {
             engine.deadlines.note(&message);
-            if let Some(subscription) = engine.subscriptions.get_mut(&message.subscription) {
-                subscription.queue.restore(message);
-            }
+            let extra = engine.extras.entry(message.subscription).or_default();
+            extra.queue.restore(message);
         }
-        engine.index_all();
+        let mut identities = loaded.identities;
+        for chain in loaded.chains {
+            let chain = chain?;
+            let identity = if engine.epoch.is_older(chain.generation) {
+                Some(identity_of(&mut identities, chain.id)?)
+            } else {
+                None
+            };
+            let highest = highest.get(&chain.id).copied().unwrap_or_default();
+            engine.adopt(&chain, highest, identity.as_ref());
+        }
         Ok(engine)
     }
 
-    /// Current identities first: a child that equals one of them yields, by a raised attempt.
-    fn index_all(&mut self) {
-        let ids: Vec<SubId> = self.subscriptions.keys().copied().collect();
-        for id in &ids {
-            self.index_current(*id);
+    /// Takes a chain that nobody answers to yet. `identity` is there if the card may be further along.
+    fn adopt(&mut self, chain: &ChainRecord, highest_id: u32, identity: Option<&IdentityRecord>) {
+        let id = chain.id;
+        if let Err(error) = self.table.make_room(id) {
+            return tracing::error!(%error, id, "no memory for a subscription");
         }
-        for id in ids {
-            self.start_walk(id);
-            self.reindex(id);
+        self.next_id = self.next_id.max(id + 1);
+        self.count += 1;
+        let mut subscription = Subscription::new(chain);
+        subscription.highest_id = highest_id;
+        subscription.promoted_in = self.sync.mark().wrapping_sub(u32::MAX / 2);
+        subscription.extra = self.extras.remove(&id);
+        self.insert(id, Kind::Current, &chain.uid);
+        self.claim_recovery(id, &chain.recovery, &chain.recovery_child);
+        self.claim_children(&mut subscription, &chain.link().keyed());
+        if let Some(identity) = identity {
+            self.start_walk(&mut subscription, identity);
+            self.claim_uncertain(&mut subscription, identity);
         }
+        self.put_back(subscription);
     }
 
-    fn adopt(&mut self, subscription: Subscription) {
-        self.next_id = self.next_id.max(subscription.id + 1);
-        self.references
-            .insert(subscription.reference.clone(), subscription.id);
-        self.subscriptions.insert(subscription.id, subscription);
-    }
-
-    /// Decides what becomes of one datagram.
-    pub fn receive(
-        &mut self,
-        datagram: &[u8],
-        source: SocketAddr,
-        now: Now,
-    ) -> Result<Answer, Dropped> {
-        let decision = self.decide(datagram, source, now);
-        match &decision {
-            Ok(_) => self.counters.answered += 1,
-            Err(reason) => self.counters.note(*reason),
-        }
-        decision
-    }
-
-    fn decide(&mut self, datagram: &[u8], source: SocketAddr, now: Now) -> Result<Answer, Dropped> {
-        let poll = Poll::parse(datagram)?;
-        let Some(entry) = self.index.get(&poll.uid) else {
-            self.misses.note(source.ip());
-            return Err(Dropped::UnknownIdentity);
-        };
-        // The index holds identities of subscriptions that exist, and of no others.
-        let Some(subscription) = self.subscriptions.get(&entry.subscription) else {
-            return Err(Dropped::UnknownIdentity);
-        };
-        let link = self.link_at(subscription, entry.place);
-        link.verify(&poll)?;
-
-        let promotion = self.promote(entry.subscription, entry.place, &link, now);
-        let place = if promotion.is_some() {
-            Place::Current
+    /// Takes a subscription out of its packed form, to be put back.
+    #[inline]
+    fn take(&mut self, id: SubId) -> Option<Subscription> {
+        let packed = self.table.load(id)?;
+        let extra = if packed.has_extra {
+            self.extras.remove(&id)
         } else {
-            entry.place
+            None
         };
-        let sent = self.count(entry.subscription, place, &poll, source, now)?;
-        let datagram = self.answer(entry.subscription, place, &link, sent)?;
-        let mut answer = Answer {
-            datagram,
-            subscription: entry.subscription,
-            changes: Vec::new(),
-            durability: Durability::Written,
-            delivered: None,
-        };
-        if let Some(promotion) = promotion {
-            answer.delivered = promotion.delivered;
-            answer.durability = promotion.durability;
-            answer.changes = promotion.changes;
-        }
-        self.settle(&mut answer);
-        Ok(answer)
+        Some(Subscription::unpack(id, &packed, extra))
     }
 
-    /// Raises Sent, or refuses a repetition that comes too soon.
-    fn count(
-        &mut self,
-        id: SubId,
-        place: Place,
-        poll: &Poll,
-        source: SocketAddr,
-        now: Now,
-    ) -> Result<u16, Dropped> {
-        let Some(subscription) = self.subscriptions.get_mut(&id) else {
-            return Err(Dropped::UnknownIdentity);
-        };
-        subscription.last_poll = Some((now.posix, source));
-        let pair = subscription.pair(place);
-        if pair.count(poll.resend_counter) {
-            self.repeats.note(poll.uid, source.ip(), now.monotonic);
-        } else if !self.repeats.allow(poll.uid, source.ip(), now.monotonic) {
-            return Err(Dropped::RepeatedTooSoon);
+    #[inline]
+    fn put_back(&mut self, mut subscription: Subscription) {
+        if subscription.extra.is_some() {
+            subscription.tidy();
         }
-        Ok(pair.sent)
+        let id = subscription.id;
+        self.table.save(id, &subscription.pack());
+        if let Some(extra) = subscription.extra {
+            self.extras.insert(id, extra);
+        }
     }
 
-    /// The answer to a poll that has been counted: the head of the queue or nothing to do, with the
-    /// seed of the child that was indexed for it in advance.
-    fn answer(
-        &self,
-        id: SubId,
-        place: Place,
-        link: &Link,
-        sent: u16,
-    ) -> Result<ResponseDatagram, Dropped> {
-        let Some(subscription) = self.subscriptions.get(&id) else {
-            return Err(Dropped::UnknownIdentity);
-        };
-        let head = subscription
-            .queue
-            .head()
-            .filter(|_| place == Place::Current);
-        let (message, text) = match head {
-            Some(head) => (head.id, head.msg.as_slice()),
-            None => (secret::NOTHING_TO_DO, msg::NOTHING_TO_DO.as_slice()),
-        };
-        let rand = match place {
-            Place::Current => {
-                let secret = self
-                    .secret
-                    .device(&subscription.reference, self.epoch.generation);
-                secret.uid_rand(link.uid(), message, subscription.attempt)
-            }
-            // R(e) has exactly one child, in every generation.
-            _ => self
-                .secret
-                .device(&subscription.reference, 0)
-                .uid_rand(link.uid(), message, 0),
-        };
-        // Queueing refuses a message that is too long for the mode, so this drops nothing today.
-        link.seal(text, sent, rand)
-            .map_err(|_| Dropped::MessageTooLong)
-    }
-
-    /// A raised attempt is on disk before the first answer that rests on it.
-    fn settle(&mut self, answer: &mut Answer) {
-        let Some(subscription) = self.subscriptions.get_mut(&answer.subscription) else {
-            return;
-        };
-        if std::mem::take(&mut subscription.attempt_unsaved) {
-            let generation = self.epoch.generation;
-            let record = subscription.chain_record(&self.secret, generation);
-            answer.changes.push(Change::Chain(Box::new(record)));
-            answer.durability = Durability::Synced;
-        }
+    /// Takes what decisions have changed, in their order: to be stored before the answers leave.
+    pub fn take_changes(&mut self, into: &mut Vec<Change>) {
+        into.append(&mut self.changes);
     }
 
     /// Opens the next round; what was decided until now is in the one whose number is returned.
@@ -319,12 +259,12 @@ impl Engine {
 
     /// How many subscriptions there are.
     pub fn len(&self) -> usize {
-        self.subscriptions.len()
+        self.count
     }
 
     /// Whether there is no subscription at all.
     pub fn is_empty(&self) -> bool {
-        self.subscriptions.is_empty()
+        self.count == 0
     }
 
     /// How many identities the server answers to.
@@ -337,13 +277,28 @@ impl Engine {
         self.epoch.generation
     }
 
-    /// The subscription of this reference.
-    pub fn subscription(&self, reference: &str) -> Option<&Subscription> {
-        self.subscriptions.get(self.references.get(reference)?)
+    /// A subscription as it is now.
+    pub fn subscription(&self, id: SubId) -> Option<Subscription> {
+        let packed = self.table.load(id)?;
+        let extra = self.extras.get(&id).cloned();
+        Some(Subscription::unpack(id, &packed, extra))
     }
+}
 
-    /// All subscriptions, in no order.
-    pub fn subscriptions(&self) -> impl Iterator<Item = &Subscription> {
-        self.subscriptions.values()
+/// The identity of this number, from all of them in the order of their numbers.
+fn identity_of(
+    identities: &mut Records<IdentityRecord>,
+    id: SubId,
+) -> Result<IdentityRecord, StoreError> {
+    for identity in identities {
+        let identity = identity?;
+        if identity.id >= id {
+            if identity.id == id {
+                return Ok(identity);
+            }
+            break;
+        }
     }
+    let what = format!("the identity of subscription {id}");
+    Err(StoreError::Damaged { what })
 }

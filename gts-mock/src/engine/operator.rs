@@ -5,9 +5,7 @@
 
 use protocol::{identity::Uid, msg, msg::Object, response::max_msg, secret::ServerSecret};
 
-use zeroize::Zeroizing;
-
-use super::{Engine, Now, subscription::Subscription};
+use super::{Engine, Now, place::Search, queue::next_id, subscription::Subscription};
 use crate::store::{ChainRecord, Change, IdentityRecord, MessageRecord, MessageState, SubId};
 
 /// Why a message is not queued, or not withdrawn.
@@ -54,15 +52,21 @@ pub struct Prepared {
 
 impl Engine {
     /// Who answers to this identity already, so that no new subscription can begin with it.
-    pub fn owner(&self, uid_1: &Uid) -> Option<&str> {
-        self.is_taken(uid_1)
+    pub fn owner(&mut self, uid_1: &Uid) -> Option<SubId> {
+        match self.search(uid_1, None) {
+            Search::Found(found) => {
+                let owner = found.subscription.id;
+                self.put_back(found.subscription);
+                Some(owner)
+            }
+            Search::Needs(owner) => Some(owner),
+            Search::Unknown => None,
+        }
     }
 
     /// S, for chains that begin.
     pub fn secret(&self) -> ServerSecret {
-        let mut bytes = Zeroizing::new([0; 16]);
-        bytes.copy_from_slice(self.secret.as_bytes());
-        ServerSecret::from_bytes(*bytes)
+        self.secret.clone()
     }
 
     /// The number that the next subscription gets.
@@ -75,29 +79,26 @@ impl Engine {
         ChainRecord::first(identity, &self.secret)
     }
 
-    /// The chains from this subscription on, at most `limit` of them, for a snapshot; and the number
-    /// that follows them.
-    pub fn chains(&self, from: SubId, limit: u32) -> (Vec<ChainRecord>, SubId) {
+    /// Subscriptions from this number on, at most `limit` of them, for a snapshot; and the number that
+    /// follows them.
+    pub fn standing(&self, from: SubId, limit: u32) -> (Vec<Standing>, SubId) {
         let end = from.saturating_add(limit).min(self.next_id);
-        let subscriptions = (from..end).filter_map(|id| self.subscriptions.get(&id));
-        let chains = subscriptions.map(|subscription| self.chain_record(subscription));
-        (chains.collect(), end)
-    }
-
-    pub(super) fn chain_record(&self, subscription: &Subscription) -> ChainRecord {
-        subscription.chain_record(&self.secret, self.epoch.generation)
+        let standing = (from..end).filter_map(|id| {
+            let packed = self.table.load(id)?;
+            Some(Standing(Subscription::unpack(id, &packed, None)))
+        });
+        (standing.collect(), end)
     }
 
     /// Takes a subscription that is on disk.
-    pub fn add(&mut self, identity: &IdentityRecord, chain: &ChainRecord) {
-        self.adopt(Subscription::new(identity, chain));
-        self.reindex(identity.id);
+    pub fn add(&mut self, chain: &ChainRecord) {
+        self.adopt(chain, 0, None);
     }
 
     /// Gives a message its id. Nothing is on offer before [`Engine::offer`].
     pub fn prepare(
         &mut self,
-        reference: &str,
+        id: SubId,
         objects: &[Object<'_>],
         expires_in: Option<u64>,
         now: Now,
@@ -106,24 +107,10 @@ impl Engine {
         if now.posix < queue_from {
             return Err(QueueRefused::Wait(queue_from - now.posix));
         }
-        let subscription = self.subscription_mut(reference)?;
-        check_length(subscription, objects)?;
-        if subscription.queue.waiting().len() >= MAX_WAITING {
-            return Err(QueueRefused::Full(MAX_WAITING));
-        }
-        let id = subscription
-            .queue
-            .take_id(now.posix)
-            .map_err(QueueRefused::Wait)?;
-        let message = MessageRecord {
-            subscription: subscription.id,
-            id,
-            msg: msg::compose(id, objects),
-            queued_at: now.posix,
-            expires_at: expires_in.map(|seconds| now.posix.saturating_add(seconds)),
-            state: MessageState::Queued,
-            changed_at: now.posix,
-        };
+        let mut subscription = self.asked(id)?;
+        let message = prepared(&mut subscription, objects, expires_in, now);
+        self.put_back(subscription);
+        let message = message?;
         Ok(Prepared {
             changes: vec![Change::Message(message.clone())],
             message,
@@ -132,39 +119,48 @@ impl Engine {
 
     /// Lets a message that is on disk wait its turn, or go on offer if nothing else waits.
     pub fn offer(&mut self, message: MessageRecord) {
-        let id = message.subscription;
         self.deadlines.note(&message);
-        let Some(subscription) = self.subscriptions.get_mut(&id) else {
+        let Some(mut subscription) = self.take(message.subscription) else {
             return;
         };
-        let on_offer = subscription.queue.head().is_none();
-        subscription.queue.restore(message);
+        let queue = &mut subscription.extra_mut().queue;
+        let on_offer = queue.head().is_none();
+        queue.restore(message);
         if on_offer {
-            self.reindex(id);
+            self.offer_again(&mut subscription);
         }
+        self.put_back(subscription);
     }
 
     /// Lets no message of this subscription go on offer until [`Engine::release`]: one that is written
     /// is not synced yet.
     pub fn hold(&mut self, id: SubId) {
-        if let Some(subscription) = self.subscriptions.get_mut(&id) {
-            subscription.queue.hold();
+        if let Some(mut subscription) = self.take(id) {
+            subscription.extra_mut().queue.hold();
+            self.put_back(subscription);
         }
     }
 
     /// Takes a message out of the queue; the changes are to be stored, synced, and followed by
     /// [`Engine::release`]. If it may have been offered, its child stays answered until the next
     /// promotion.
-    pub fn cancel(&mut self, reference: &str, id: u32, now: Now) -> Result<Prepared, QueueRefused> {
-        let subscription = self.subscription_mut(reference)?.id;
+    pub fn cancel(
+        &mut self,
+        subscription: SubId,
+        id: u32,
+        now: Now,
+    ) -> Result<Prepared, QueueRefused> {
         self.withdraw(subscription, id, MessageState::Cancelled, now)
     }
 
     /// Lets the next message go on offer after a withdrawal that is on disk.
     pub fn release(&mut self, id: SubId) {
-        if let Some(subscription) = self.subscriptions.get_mut(&id) {
-            subscription.queue.release();
-            self.reindex(id);
+        if let Some(mut subscription) = self.take(id) {
+            if let Some(extra) = &mut subscription.extra {
+                extra.queue.release();
+                self.offer_again(&mut subscription);
+            }
+            self.put_back(subscription);
         }
     }
 
@@ -192,43 +188,82 @@ impl Engine {
         reason: MessageState,
         now: Now,
     ) -> Result<Prepared, QueueRefused> {
-        let Some(owner) = self.subscriptions.get_mut(&subscription) else {
-            return Err(QueueRefused::NoMessage(id));
-        };
-        let waits = owner.queue.waiting().iter().any(|message| message.id == id);
-        let Some(mut message) = owner.queue.withdraw(id, reason) else {
-            return Err(if waits {
-                QueueRefused::TooManyWithdrawn
-            } else {
-                QueueRefused::NoMessage(id)
-            });
-        };
-        message.changed_at = now.posix;
-        if message.state.is_withdrawn() {
-            self.reindex(subscription);
+        let mut owner = self.asked(subscription)?;
+        let withdrawn = owner.extra.as_mut().and_then(|extra| {
+            let waits = extra.queue.waiting().iter().any(|message| message.id == id);
+            waits.then(|| extra.queue.withdraw(id, reason))
+        });
+        if let Some(Some(message)) = &withdrawn
+            && message.state.is_withdrawn()
+        {
+            self.offer_again(&mut owner);
         }
+        self.put_back(owner);
+        let withdrawn = withdrawn.ok_or(QueueRefused::NoMessage(id))?;
+        let mut message = withdrawn.ok_or(QueueRefused::TooManyWithdrawn)?;
+        message.changed_at = now.posix;
         Ok(Prepared {
             changes: vec![Change::Message(message.clone())],
             message,
         })
     }
 
-    fn subscription_mut(&mut self, reference: &str) -> Result<&mut Subscription, QueueRefused> {
-        let id = self.references.get(reference);
-        let subscription = id.and_then(|id| self.subscriptions.get_mut(id));
-        subscription.ok_or_else(|| QueueRefused::NoSubscription(reference.into()))
+    fn asked(&mut self, id: SubId) -> Result<Subscription, QueueRefused> {
+        let subscription = self.take(id);
+        subscription.ok_or_else(|| QueueRefused::NoSubscription(format!("number {id}")))
     }
+}
+
+/// Where one subscription stands; with its identity it makes a record for a snapshot.
+pub struct Standing(Subscription);
+
+impl Standing {
+    /// Its number.
+    pub const fn id(&self) -> SubId {
+        self.0.id
+    }
+
+    /// The record, in a store of this secret.
+    pub fn record(&self, identity: &IdentityRecord, secret: &ServerSecret) -> ChainRecord {
+        self.0.chain_record(identity, secret)
+    }
+}
+
+fn prepared(
+    subscription: &mut Subscription,
+    objects: &[Object<'_>],
+    expires_in: Option<u64>,
+    now: Now,
+) -> Result<MessageRecord, QueueRefused> {
+    check_length(subscription, objects)?;
+    let waiting = subscription
+        .queue()
+        .map_or(0, |queue| queue.waiting().len());
+    if waiting >= MAX_WAITING {
+        return Err(QueueRefused::Full(MAX_WAITING));
+    }
+    let id = next_id(subscription.highest_id, now.posix).map_err(QueueRefused::Wait)?;
+    subscription.highest_id = id;
+    Ok(MessageRecord {
+        subscription: subscription.id,
+        id,
+        msg: msg::compose(id, objects),
+        queued_at: now.posix,
+        expires_at: expires_in.map(|seconds| now.posix.saturating_add(seconds)),
+        state: MessageState::Queued,
+        changed_at: now.posix,
+    })
 }
 
 fn check_length(subscription: &Subscription, objects: &[Object<'_>]) -> Result<(), QueueRefused> {
     // Every id takes four bytes, so the length is known before there is one.
     let len = msg::compose(1, objects).len();
-    let max = max_msg(subscription.mode);
+    let max = max_msg(subscription.mode());
     if len > max {
         return Err(QueueRefused::TooLong {
             len,
             max,
-            mode: subscription.mode.byte(),
+            mode: subscription.mode().byte(),
         });
     }
     Ok(())

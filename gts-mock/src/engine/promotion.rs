@@ -1,92 +1,110 @@
 //! Promotion: a card that polls under a child has accepted the response that led there. The child
 //! becomes current, the parent is forgotten, and what the card accepted is delivered.
 
-use protocol::{chain::Link, identity::Uid, secret::NOTHING_TO_DO};
+use protocol::{chain::Keyed, identity::Uid, secret::NOTHING_TO_DO};
 
 use super::{
     Delivery, Durability, Engine, Now, SyncPolicy,
-    index::Place,
-    subscription::{Pair, Subscription},
-    walk::Walked,
+    place::Place,
+    subscription::Subscription,
+    table::{Entry, Kind},
 };
-use crate::store::{Change, MessageRecord, MessageState, Outcome, Promoted, SubId};
+use crate::store::{
+    Change, IdentityRecord, MessageRecord, MessageState, Outcome, Promoted, recovery_link,
+};
 
 /// What a promotion has to put on disk before the answer leaves.
 pub(super) struct Promotion {
-    pub(super) changes: Vec<Change>,
     pub(super) durability: Durability,
     pub(super) delivered: Option<Delivery>,
 }
 
 impl Engine {
     /// Promotes if the card stands anywhere but at the current identity or at a recovery identity.
+    /// `known` is there wherever the place needs it.
     pub(super) fn promote(
         &mut self,
-        id: SubId,
+        subscription: &mut Subscription,
         place: Place,
-        link: &Link,
+        link: &Keyed<'_>,
+        known: Option<&IdentityRecord>,
         now: Now,
     ) -> Option<Promotion> {
         let accepted = match place {
             Place::Current | Place::Recovery { .. } => return None,
             Place::Child { message, .. } => message,
             Place::RecoveryChild { .. } => NOTHING_TO_DO,
-            Place::Walked(step) => self.subscriptions.get(&id)?.walk[usize::from(step)].message,
+            Place::Walked(step) => {
+                let walk = &subscription.extra.as_ref()?.walk;
+                walk.get(usize::from(step))?.message
+            }
         };
-        let resolved = self.resolve_messages(id, place, accepted);
-        let is_delivered = resolved.iter().any(|message| message.id == accepted);
-        let parent = self.subscriptions.get(&id)?.current.uid();
-        self.move_on(id, place, link);
-        self.reindex(id);
+        let resolved = self.resolve_messages(subscription, place, accepted);
+        let delivered = resolved.iter().any(|message| message.id == accepted);
+        let parent = subscription.current.uid();
+        self.move_on(subscription, place, link, known);
 
-        let mut changes = vec![self.promoted(id, place, parent)?];
-        changes.extend(resolved.iter().map(|message| outcome(message, now)));
-        let subscription = self.subscriptions.get_mut(&id)?;
-        subscription.attempt_unsaved = false;
-        let reference = &subscription.reference;
-        let delivered = is_delivered.then(|| Delivery {
-            reference: reference.clone(),
-            id: accepted,
-        });
-        let durability = self.durability(id, place, delivered.is_some());
+        let promoted = self.promoted(subscription, place, parent, known);
+        self.changes.push(promoted);
+        let outcomes = resolved.iter().map(|message| outcome(message, now));
+        self.changes.extend(outcomes);
+        let durability = self.durability(subscription, place, delivered);
+        if let Some(extra) = &mut subscription.extra {
+            extra.attempt_unsaved = false;
+        }
         self.counters.promotions += 1;
-        self.counters.delivered += u64::from(delivered.is_some());
+        self.counters.delivered += u64::from(delivered);
         self.counters.recoveries += u64::from(matches!(place, Place::RecoveryChild { .. }));
         Some(Promotion {
-            changes,
             durability,
-            delivered,
+            delivered: delivered.then_some(Delivery {
+                subscription: subscription.id,
+                id: accepted,
+            }),
         })
     }
 
     /// How a promotion that has been carried out is stored: as a step from the parent, or, where that
     /// does not tell all, as the chain that has come of it.
-    fn promoted(&self, id: SubId, place: Place, parent: Uid) -> Option<Change> {
-        let subscription = self.subscriptions.get(&id)?;
-        Some(match place {
-            Place::Child { message, attempt } if subscription.attempt == 0 => {
-                Change::Promoted(Promoted {
-                    id,
-                    parent: Promoted::short(parent),
-                    child: Promoted::short(subscription.current.uid()),
-                    message,
-                    attempt,
-                })
+    fn promoted(
+        &self,
+        subscription: &Subscription,
+        place: Place,
+        parent: Uid,
+        known: Option<&IdentityRecord>,
+    ) -> Change {
+        let step = |message, attempt| {
+            Change::Promoted(Promoted {
+                id: subscription.id,
+                parent: Promoted::short(parent),
+                child: Promoted::short(subscription.current.uid()),
+                message,
+                attempt,
+            })
+        };
+        match (place, known) {
+            (Place::Child { message, attempt }, _) if subscription.attempt == 0 => {
+                step(message, attempt)
             }
-            _ => Change::Chain(Box::new(self.chain_record(subscription))),
-        })
+            (_, Some(identity)) => {
+                Change::Chain(Box::new(subscription.chain_record(identity, &self.secret)))
+            }
+            // Only these two places promote; the others have needed the identity before.
+            _ => step(NOTHING_TO_DO, 0),
+        }
     }
 
     /// A subscription's second promotion that is not synced, one inside a walk (which makes up for
     /// others that were lost), a delivery, a recovery, a raised attempt and what the operator's policy
     /// asks for are synced; the others are written.
-    fn durability(&mut self, id: SubId, place: Place, delivered: bool) -> Durability {
-        let (open, synced) = (self.sync.open, self.sync.synced);
-        let Some(subscription) = self.subscriptions.get_mut(&id) else {
-            return Durability::Synced;
-        };
-        let second = subscription.promoted_in > synced;
-        subscription.promoted_in = open;
+    fn durability(
+        &self,
+        subscription: &mut Subscription,
+        place: Place,
+        delivered: bool,
+    ) -> Durability {
+        let second = self.sync.is_unsynced(subscription.promoted_in);
+        subscription.promoted_in = self.sync.mark();
         let found = matches!(place, Place::RecoveryChild { .. } | Place::Walked(_));
         let must = delivered || second || found || subscription.attempt > 0;
         if must || self.policy == SyncPolicy::EveryPromotion {
@@ -98,16 +116,20 @@ impl Engine {
 
     /// What becomes of the messages: the accepted one is delivered; of those withdrawn it is now known
     /// that they were not accepted, or, where a recovery came between, it never will be.
-    fn resolve_messages(&mut self, id: SubId, place: Place, accepted: u32) -> Vec<MessageRecord> {
-        let restored = self.epoch.restored_ids;
-        let Some(subscription) = self.subscriptions.get_mut(&id) else {
+    fn resolve_messages(
+        &self,
+        subscription: &mut Subscription,
+        place: Place,
+        accepted: u32,
+    ) -> Vec<MessageRecord> {
+        let Some(extra) = &mut subscription.extra else {
             return Vec::new();
         };
         let mut done = Vec::new();
         if accepted != NOTHING_TO_DO
-            && let Some(mut message) = subscription.queue.take(accepted)
+            && let Some(mut message) = extra.queue.take(accepted)
         {
-            let superseded = message.id <= restored;
+            let superseded = message.id <= self.epoch.restored_ids;
             message.state = if superseded {
                 MessageState::DeliveredOrSuperseded
             } else {
@@ -118,57 +140,92 @@ impl Engine {
         let inside_walk = matches!(place, Place::Walked(_)) && accepted == NOTHING_TO_DO;
         if !inside_walk {
             let recovery = matches!(place, Place::RecoveryChild { .. });
-            done.extend(
-                subscription
-                    .queue
-                    .take_withdrawn()
-                    .into_iter()
-                    .map(|mut message| {
-                        message.state = message.state.resolved(recovery);
-                        message
-                    }),
-            );
+            let withdrawn = extra.queue.take_withdrawn().into_iter();
+            done.extend(withdrawn.map(|mut message| {
+                message.state = message.state.resolved(recovery);
+                message
+            }));
         }
         done
     }
 
-    /// Puts the subscription where the card is.
-    fn move_on(&mut self, id: SubId, place: Place, link: &Link) {
-        let generation = self.epoch.generation;
-        let Some(subscription) = self.subscriptions.get_mut(&id) else {
-            return;
-        };
-        let before = subscription.sent;
-        subscription.current = link.clone();
+    /// Puts the subscription where the card is, and lets the index find it there.
+    fn move_on(
+        &mut self,
+        subscription: &mut Subscription,
+        place: Place,
+        link: &Keyed<'_>,
+        known: Option<&IdentityRecord>,
+    ) {
+        self.leave(subscription, place, link);
+        let before = std::mem::take(&mut subscription.sent);
+        subscription.current = link.link().clone();
         subscription.attempt = 0;
-        subscription.sent = Pair::default();
-        subscription.recovery_sent.clear();
-        let walk = std::mem::take(&mut subscription.walk);
-        match place {
-            Place::Child { .. } => {
-                subscription.generation = generation;
+        let walk = subscription.extra.as_mut().map(|extra| {
+            extra.recovery_sent.clear();
+            std::mem::take(&mut extra.walk)
+        });
+        match (place, known) {
+            (Place::RecoveryChild { ahead }, Some(identity)) => {
+                self.raise_e(subscription, identity, ahead);
+                self.start_walk(subscription, identity);
+            }
+            (Place::Walked(step), Some(identity)) => {
+                if let Some(from) = walk.and_then(|walk| walk.into_iter().nth(step.into())) {
+                    subscription.generation = from.generation;
+                    if from.recovered {
+                        self.raise_e(subscription, identity, 0);
+                    }
+                    self.continue_walk(subscription, identity, from);
+                }
+            }
+            _ => {
+                subscription.generation = self.epoch.generation;
                 subscription.quality.add(before);
                 self.counters.quality.add(before);
             }
-            Place::RecoveryChild { ahead } => {
-                raise_e(subscription, ahead);
-                self.start_walk(id);
-            }
-            Place::Walked(step) => {
-                let from: Walked = walk[usize::from(step)].clone();
-                subscription.generation = from.generation;
-                if from.recovered {
-                    raise_e(subscription, 0);
-                }
-                self.continue_walk(id, from);
-            }
-            Place::Current | Place::Recovery { .. } => {}
+        }
+        self.claim_children(subscription, link);
+        if let (true, Some(identity)) = (self.epoch.is_uncertain(subscription), known) {
+            self.claim_uncertain(subscription, identity);
         }
     }
-}
 
-fn raise_e(subscription: &mut Subscription, ahead: u8) {
-    subscription.recovery = subscription.recovery_ahead(ahead).next();
+    /// Takes the parent and its children out of the index. The child that is current now stays, where
+    /// it is an entry of its own, as what it has become.
+    fn leave(&mut self, subscription: &mut Subscription, place: Place, link: &Keyed<'_>) {
+        let id = subscription.id;
+        let parent = subscription.current.clone();
+        self.remove(id, Kind::Current, &parent.uid());
+        let uid = link.link().uid();
+        let entry = |kind| Entry {
+            subscription: id,
+            kind,
+        };
+        let plain = Place::Child {
+            message: NOTHING_TO_DO,
+            attempt: subscription.attempt,
+        };
+        let stays = place == plain
+            && self
+                .index
+                .replace(&uid, entry(Kind::Child), entry(Kind::Current));
+        if !stays {
+            self.release_child(subscription, &parent.keyed());
+        }
+        self.release_others(subscription, |_| true);
+        if !stays {
+            self.insert(id, Kind::Current, &uid);
+        }
+    }
+
+    fn raise_e(&mut self, subscription: &mut Subscription, identity: &IdentityRecord, ahead: u8) {
+        self.release_recovery(subscription.id, identity, subscription.e);
+        subscription.e = subscription.e.saturating_add(u32::from(ahead) + 1);
+        let recovery = recovery_link(identity, subscription.e).identity().uid();
+        let child = self.recovery_child(identity, subscription.e).uid();
+        self.claim_recovery(subscription.id, &recovery, &child);
+    }
 }
 
 fn outcome(message: &MessageRecord, now: Now) -> Change {

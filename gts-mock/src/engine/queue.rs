@@ -15,9 +15,8 @@ pub const MAX_WITHDRAWN: usize = 4;
 pub const MAX_ID_AHEAD: u64 = 60;
 
 /// A subscription's messages that are not done with: first those withdrawn, then those that wait.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Queue {
-    highest_id: u32,
     withdrawn: Vec<MessageRecord>,
     waiting: Vec<MessageRecord>,
     /// The head was withdrawn and that is not on disk yet: nothing else goes on offer before, or a
@@ -26,9 +25,9 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Notes the highest id ever given to this subscription.
-    pub(super) fn note_highest(&mut self, id: u32) {
-        self.highest_id = self.highest_id.max(id);
+    /// Whether nothing waits and nothing is held back for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.withdrawn.is_empty() && self.waiting.is_empty() && !self.held
     }
 
     /// The message on offer.
@@ -48,7 +47,6 @@ impl Queue {
 
     /// Puts back a message that the store held. Ids grow, so their order is the queue's.
     pub(super) fn restore(&mut self, message: MessageRecord) {
-        self.note_highest(message.id);
         let list = if message.state.is_withdrawn() {
             &mut self.withdrawn
         } else {
@@ -56,19 +54,6 @@ impl Queue {
         };
         let at = list.partition_point(|other| other.id < message.id);
         list.insert(at, message);
-    }
-
-    /// Takes the next id: `max(highest + 1, now)`, at most 60 s ahead of the clock. Otherwise tells for
-    /// how many seconds queueing has to wait.
-    pub(super) fn take_id(&mut self, posix: u64) -> Result<u32, u64> {
-        let clock = u32::try_from(posix).unwrap_or(u32::MAX);
-        let id = self.highest_id.saturating_add(1).max(clock);
-        let ahead = u64::from(id).saturating_sub(posix);
-        if ahead > MAX_ID_AHEAD {
-            return Err(ahead - MAX_ID_AHEAD);
-        }
-        self.highest_id = id;
-        Ok(id)
     }
 
     /// The ids of all children of the current identity: of nothing to do, of the message on offer, of
@@ -118,6 +103,18 @@ impl Queue {
     pub(super) fn release(&mut self) {
         self.held = false;
     }
+}
+
+/// The next message id of a subscription: `max(highest + 1, now)`, at most 60 s ahead of the clock.
+/// Otherwise tells for how many seconds queueing has to wait.
+pub(super) fn next_id(highest: u32, posix: u64) -> Result<u32, u64> {
+    let clock = u32::try_from(posix).unwrap_or(u32::MAX);
+    let id = highest.saturating_add(1).max(clock);
+    let ahead = u64::from(id).saturating_sub(posix);
+    if ahead > MAX_ID_AHEAD {
+        return Err(ahead - MAX_ID_AHEAD);
+    }
+    Ok(id)
 }
 
 /// When messages expire, over all subscriptions.

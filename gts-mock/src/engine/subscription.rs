@@ -1,52 +1,72 @@
-//! One subscription as the server keeps it in memory: where its card is believed to be, what waits
-//! for it, and how good its link is. K itself stays on disk.
-
-use std::net::SocketAddr;
+//! One subscription at work: where its card is believed to be, what waits for it, and how good its
+//! link is. Between polls it is packed ([`super::table`]); K, its reference and its ICCID stay in the
+//! store, from where they come for the few polls that need them.
 
 use protocol::{
-    chain::{Link, RecoveryLink},
-    identity::{Iccid, Mode, Uid},
-    secret::ServerSecret,
+    chain::Link,
+    identity::{Mode, Uid, UidRand},
+    secret::{DeviceSecret, NOTHING_TO_DO, ServerSecret},
 };
 
-use super::{index::Place, queue::Queue, walk::Walked};
+use super::{
+    place::Place,
+    queue::Queue,
+    table::{Packed, Source},
+    walk::Walked,
+};
 use crate::store::{ChainRecord, IdentityRecord, SubId, recovery_link, recovery_uids};
 
-/// A subscription in memory.
-#[derive(Debug)]
+/// A subscription.
+#[derive(Clone)]
 pub struct Subscription {
     /// Its number in the store.
     pub id: SubId,
-    /// What the operator calls it.
-    pub reference: Box<str>,
-    /// The card's ICCID.
-    pub iccid: Iccid,
-    /// The first identity.
-    pub uid_1: Uid,
-    /// The mode, the same on card and server.
-    pub mode: Mode,
-    /// `UID_n` and `K_n`.
+    /// `UID_n` and `K_n`, with the mode.
     pub current: Link,
-    /// e and `K_R(e)`.
-    pub recovery: RecoveryLink,
+    /// e: how many recovery identities were used up.
+    pub e: u32,
     /// The generation in which the children of the current identity may have been made first.
     pub generation: u32,
     /// Raised while a child exists in the system already.
     pub attempt: u8,
-    /// Messages that wait, are on offer, or were withdrawn.
-    pub queue: Queue,
+    /// The highest message id ever given to it.
+    pub highest_id: u32,
     /// Sent and the highest Resend_Counter under the current identity.
     pub sent: Pair,
     /// Counted over all its exchanges since the server was started.
     pub quality: Quality,
     /// POSIX time and source of the last valid poll.
-    pub last_poll: Option<(u64, SocketAddr)>,
+    pub last_poll: Option<(u32, Source)>,
+    /// `S_dev` in the store's generation.
+    pub(super) secret: DeviceSecret,
+    /// The sync round of its last promotion, its lowest 32 bits.
+    pub(super) promoted_in: u32,
+    /// What most subscriptions do not have.
+    pub(super) extra: Option<Box<Extra>>,
+}
+
+/// What a subscription has besides while a message waits for it, or state may have been lost.
+#[derive(Clone, Debug, Default)]
+pub struct Extra {
+    /// Messages that wait, are on offer, or were withdrawn.
+    pub queue: Queue,
+    /// Counts under recovery identities, by their e.
     pub(super) recovery_sent: Vec<(u32, Pair)>,
     pub(super) walk: Vec<Walked>,
-    pub(super) identities: Vec<Uid>,
-    /// The sync round of its last promotion.
-    pub(super) promoted_in: u64,
+    /// What the index tells apart no further.
+    pub(super) others: Vec<(Uid, Place)>,
+    /// Identities of this generation have been made before the raised attempt is on disk.
     pub(super) attempt_unsaved: bool,
+}
+
+impl Extra {
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+            && self.recovery_sent.is_empty()
+            && self.walk.is_empty()
+            && self.others.is_empty()
+            && !self.attempt_unsaved
+    }
 }
 
 /// Sent and the highest Resend_Counter seen under one identity.
@@ -93,49 +113,135 @@ impl Quality {
 
 impl Subscription {
     /// A subscription as the store keeps it.
-    pub fn new(identity: &IdentityRecord, chain: &ChainRecord) -> Self {
+    pub(super) fn new(chain: &ChainRecord) -> Self {
         Self {
-            id: identity.id,
-            reference: identity.reference.clone(),
-            iccid: identity.iccid,
-            uid_1: identity.uid_1,
-            mode: identity.mode,
+            id: chain.id,
             current: chain.link(),
-            recovery: recovery_link(identity, chain.e),
+            e: chain.e,
             generation: chain.generation,
             attempt: chain.attempt,
-            queue: Queue::default(),
+            highest_id: 0,
             sent: Pair::default(),
             quality: Quality::default(),
             last_poll: None,
-            recovery_sent: Vec::new(),
-            walk: Vec::new(),
-            identities: Vec::new(),
+            secret: chain.secret.clone(),
             promoted_in: 0,
-            attempt_unsaved: false,
+            extra: None,
         }
     }
 
-    /// As it is to be stored, in a store of this secret and generation.
-    pub fn chain_record(&self, secret: &ServerSecret, generation: u32) -> ChainRecord {
-        let (recovery, recovery_child) = recovery_uids(&self.recovery, &self.reference, secret);
-        ChainRecord {
-            id: self.id,
-            mode: self.mode,
+    /// A subscription taken out of its packed form.
+    #[inline]
+    pub(super) fn unpack(id: SubId, packed: &Packed, extra: Option<Box<Extra>>) -> Self {
+        Self {
+            id,
+            current: Link::restore(packed.uid, packed.key.clone(), packed.mode),
+            e: packed.e,
+            generation: packed.generation,
+            attempt: packed.attempt,
+            highest_id: packed.highest_id,
+            sent: packed.sent,
+            quality: packed.quality,
+            last_poll: packed.source.map(|source| (packed.last_poll, source)),
+            secret: DeviceSecret::from_bytes(packed.secret),
+            promoted_in: packed.promoted_in,
+            extra,
+        }
+    }
+
+    /// Its packed form; [`Subscription::extra`] goes elsewhere.
+    #[inline]
+    pub(super) fn pack(&self) -> Packed {
+        let mut secret = [0; 16];
+        secret.copy_from_slice(self.secret.as_bytes());
+        Packed {
+            mode: self.mode(),
             uid: self.current.uid(),
             key: self.current.key().clone(),
-            secret: secret.device(&self.reference, generation),
+            secret,
+            sent: self.sent,
             attempt: self.attempt,
             generation: self.generation,
-            e: self.recovery.e(),
+            e: self.e,
+            highest_id: self.highest_id,
+            promoted_in: self.promoted_in,
+            last_poll: self.last_poll.map_or(0, |(at, _)| at),
+            source: self.last_poll.map(|(_, source)| source),
+            quality: self.quality,
+            has_extra: self.extra.is_some(),
+        }
+    }
+
+    /// The mode, the same on card and server.
+    pub const fn mode(&self) -> Mode {
+        self.current.mode()
+    }
+
+    /// Its messages, if any wait or were withdrawn.
+    pub fn queue(&self) -> Option<&Queue> {
+        self.extra.as_ref().map(|extra| &extra.queue)
+    }
+
+    pub(super) fn extra_mut(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// Lets go of what has become empty.
+    pub(super) fn tidy(&mut self) {
+        self.extra = self.extra.take().filter(|extra| !extra.is_empty());
+    }
+
+    pub(super) fn is_attempt_unsaved(&self) -> bool {
+        self.extra
+            .as_ref()
+            .is_some_and(|extra| extra.attempt_unsaved)
+    }
+
+    /// The seed of a child of this identity in the store's generation.
+    #[inline]
+    pub(super) fn seed(&self, uid: Uid, message: u32, attempt: u8) -> UidRand {
+        self.secret.uid_rand(uid, message, attempt)
+    }
+
+    /// A child of the current identity in the store's generation.
+    #[inline]
+    pub(super) fn child(&self, message: u32, attempt: u8) -> Link {
+        let rand = self.seed(self.current.uid(), message, attempt);
+        self.current.child(rand)
+    }
+
+    /// The message that goes with the next answer under the current identity.
+    pub(super) fn on_offer(&self) -> u32 {
+        let head = self.queue().and_then(Queue::head);
+        head.map_or(NOTHING_TO_DO, |head| head.id)
+    }
+
+    /// The ids of all children of the current identity.
+    pub(super) fn children(&self) -> Vec<u32> {
+        self.queue()
+            .map_or_else(|| vec![NOTHING_TO_DO], |queue| queue.children().collect())
+    }
+
+    /// As it is to be stored, in a store of this secret.
+    pub(super) fn chain_record(
+        &self,
+        identity: &IdentityRecord,
+        secret: &ServerSecret,
+    ) -> ChainRecord {
+        let link = recovery_link(identity, self.e);
+        let (recovery, recovery_child) = recovery_uids(&link, &identity.reference, secret);
+        ChainRecord {
+            id: self.id,
+            mode: self.mode(),
+            uid: self.current.uid(),
+            key: self.current.key().clone(),
+            secret: self.secret.clone(),
+            attempt: self.attempt,
+            generation: self.generation,
+            e: self.e,
             recovery,
             recovery_child,
         }
-    }
-
-    /// `K_R(e + ahead)`.
-    pub(super) fn recovery_ahead(&self, ahead: u8) -> RecoveryLink {
-        (0..ahead).fold(self.recovery.clone(), |link, _| link.next())
     }
 
     /// The counts of the identity at this place. A card that stands elsewhere is promoted first, so
@@ -144,15 +250,13 @@ impl Subscription {
         let Place::Recovery { ahead } = place else {
             return &mut self.sent;
         };
-        let e = self.recovery.e().saturating_add(u32::from(ahead));
-        let at = self
-            .recovery_sent
-            .iter()
-            .position(|(of, _)| *of == e)
-            .unwrap_or_else(|| {
-                self.recovery_sent.push((e, Pair::default()));
-                self.recovery_sent.len() - 1
-            });
-        &mut self.recovery_sent[at].1
+        let e = self.e.saturating_add(u32::from(ahead));
+        let pairs = &mut self.extra_mut().recovery_sent;
+        let at = pairs.iter().position(|(of, _)| *of == e);
+        let at = at.unwrap_or_else(|| {
+            pairs.push((e, Pair::default()));
+            pairs.len() - 1
+        });
+        &mut pairs[at].1
     }
 }

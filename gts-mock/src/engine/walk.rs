@@ -17,7 +17,7 @@ use protocol::{
 };
 
 use super::{Engine, subscription::Subscription};
-use crate::store::SubId;
+use crate::store::IdentityRecord;
 
 /// How many generations before the present one are remembered.
 const MAX_PAST: usize = 8;
@@ -76,7 +76,12 @@ impl Epoch {
 
     /// Whether the card of this subscription may be further along than the store knows.
     pub(super) fn is_uncertain(&self, subscription: &Subscription) -> bool {
-        subscription.generation < self.generation
+        self.is_older(subscription.generation)
+    }
+
+    /// Whether this generation is over.
+    pub(super) const fn is_older(&self, generation: u32) -> bool {
+        generation < self.generation
     }
 
     /// How many recovery identities are answered.
@@ -111,10 +116,7 @@ pub(super) fn length(walk: &[Walked]) -> u16 {
 impl Engine {
     /// Computes what an uncertain subscription answers to besides, from its stored identity and from
     /// the child of `R(e)`.
-    pub(super) fn start_walk(&mut self, id: SubId) {
-        let Some(subscription) = self.subscriptions.get(&id) else {
-            return;
-        };
+    pub(super) fn start_walk(&self, subscription: &mut Subscription, identity: &IdentityRecord) {
         if !self.epoch.is_uncertain(subscription) {
             return;
         }
@@ -125,36 +127,41 @@ impl Engine {
             left: self.epoch.promotions,
             recovered: false,
         };
-        self.continue_walk(id, start);
+        self.continue_walk(subscription, identity, start);
     }
 
     /// The walk after a promotion inside it: the identities below stay, and so does the way over
     /// `R(e)` unless it was taken.
-    pub(super) fn continue_walk(&mut self, id: SubId, from: Walked) {
-        let Some(subscription) = self.subscriptions.get(&id) else {
-            return;
-        };
+    pub(super) fn continue_walk(
+        &self,
+        subscription: &mut Subscription,
+        identity: &IdentityRecord,
+        from: Walked,
+    ) {
         let recovery = (!from.recovered).then(|| Walked {
-            link: self.recovery_child(subscription, 0),
+            link: self.recovery_child(identity, subscription.e),
             generation: subscription.generation,
             message: NOTHING_TO_DO,
             left: self.epoch.promotions,
             recovered: true,
         });
         let starts = std::iter::once(from).chain(recovery).collect();
-        let walk = self.walk(subscription, starts);
-        if let Some(subscription) = self.subscriptions.get_mut(&id) {
-            subscription.walk = walk;
-        }
+        let walk = self.walk(subscription, identity, starts);
+        subscription.extra_mut().walk = walk;
     }
 
     /// Breadth first, so that the likeliest are kept where there are too many.
-    fn walk(&self, subscription: &Subscription, mut ends: VecDeque<Walked>) -> Vec<Walked> {
+    fn walk(
+        &self,
+        subscription: &Subscription,
+        identity: &IdentityRecord,
+        mut ends: VecDeque<Walked>,
+    ) -> Vec<Walked> {
         let secrets: Vec<(u32, DeviceSecret)> = self
             .epoch
             .past
             .iter()
-            .map(|past| (*past, self.secret.device(&subscription.reference, *past)))
+            .map(|past| (*past, self.secret.device(&identity.reference, *past)))
             .collect();
         let stored = subscription.current.uid();
         let mut walk = Vec::new();
@@ -188,8 +195,10 @@ fn steps(
     let Some(left) = from.left.checked_sub(1) else {
         return Vec::new();
     };
-    let messages = subscription.queue.children();
-    let possible = messages.filter(|id| from.message == NOTHING_TO_DO || *id == NOTHING_TO_DO);
+    let messages = subscription.children();
+    let possible = messages
+        .into_iter()
+        .filter(|id| from.message == NOTHING_TO_DO || *id == NOTHING_TO_DO);
     possible
         .flat_map(|message| (0..=attempts).map(move |attempt| (message, attempt)))
         .map(|(message, attempt)| Walked {

@@ -207,14 +207,19 @@ impl<'a> Lines<'a> {
             let reason = format!("its first identity stands on line {first} already");
             self.bad.note(line.into(), reason);
         }
+        let mut owners = Vec::new();
         for chunk in all.chunks(BATCH) {
-            let engine = self.core.engine();
+            let mut engine = self.core.engine();
             for (uid, line) in chunk {
                 if let Some(owner) = engine.owner(uid) {
-                    let reason = format!("its first identity {uid} belongs to {owner:?} already");
-                    self.bad.note((*line).into(), reason);
+                    owners.push((*uid, *line, owner));
                 }
             }
+        }
+        for (uid, line, owner) in owners {
+            let owner = self.core.reference(owner).unwrap_or_default();
+            let reason = format!("its first identity {uid} belongs to {owner:?} already");
+            self.bad.note(line.into(), reason);
         }
     }
 }

@@ -17,8 +17,11 @@ use protocol::{response::ResponseDatagram, secret::ServerSecret};
 
 use super::journal::Journal;
 use crate::{
-    engine::{Answer, Durability, Engine, Now, counters::Dropped},
-    store::{Change, Identities, MessageRecord, Store, StoreError, SubId, Sync},
+    engine::{
+        Answer, Delivery, Durability, Engine, Now, Unanswered, counters::Dropped,
+        subscription::Subscription,
+    },
+    store::{Change, Identities, IdentityRecord, MessageRecord, Store, StoreError, SubId, Sync},
 };
 
 /// What workers and operators share.
@@ -36,6 +39,17 @@ pub struct Core {
     troubled: AtomicBool,
     started: Instant,
 }
+
+/// One poll of a batch, and the identity that it was found to need.
+struct Poll<'a> {
+    number: usize,
+    datagram: &'a [u8],
+    source: SocketAddr,
+    known: Option<Box<IdentityRecord>>,
+}
+
+/// How often one poll may ask for an identity: several may look like its own.
+const MAX_FETCHES: usize = 4;
 
 /// An answer on its way.
 #[derive(Debug)]
@@ -81,41 +95,101 @@ impl Core {
     /// Decides a batch of datagrams. What the answers rest on is stored when this returns.
     pub fn answer<'a>(
         &self,
-        batch: impl Iterator<Item = (&'a [u8], SocketAddr)>,
+        batch: impl Iterator<Item = (&'a [u8], SocketAddr)> + Clone,
         outgoing: &mut Vec<Outgoing>,
     ) {
+        let polls = batch
+            .clone()
+            .enumerate()
+            .map(|(number, (datagram, source))| Poll {
+                number,
+                datagram,
+                source,
+                known: None,
+            });
+        self.engine()
+            .prepare_for(batch.map(|(datagram, _)| datagram));
+        let mut needed = self.decide(polls, outgoing);
+        // Few need what only the store has: who recovers, walks, or has a message.
+        for _ in 0..MAX_FETCHES {
+            if needed.is_empty() {
+                return;
+            }
+            let known: Vec<_> = needed
+                .into_iter()
+                .filter_map(|one| self.fetch(one))
+                .collect();
+            needed = self.decide(known.into_iter(), outgoing);
+        }
+    }
+
+    /// Reads the identity that a poll needs. No lock is held.
+    fn fetch<'a>(&self, (poll, id): (Poll<'a>, SubId)) -> Option<Poll<'a>> {
+        match self.identities.identity(id) {
+            Ok(identity) => Some(Poll {
+                known: Some(Box::new(identity)),
+                ..poll
+            }),
+            Err(error) => {
+                tracing::error!(%error, "a device gets no answer");
+                self.engine().counters.note(Dropped::NotStored);
+                None
+            }
+        }
+    }
+
+    /// Decides polls, stores what the answers rest on, and tells which need an identity.
+    fn decide<'a>(
+        &self,
+        polls: impl Iterator<Item = Poll<'a>>,
+        outgoing: &mut Vec<Outgoing>,
+    ) -> Vec<(Poll<'a>, SubId)> {
         let now = self.now();
         let mut engine = self.engine();
         let mut answers: Vec<(usize, Answer)> = Vec::new();
-        for (number, (datagram, source)) in batch.enumerate() {
-            if let Ok(answer) = engine.receive(datagram, source, now) {
-                answers.push((number, answer));
+        let mut needed = Vec::new();
+        for poll in polls {
+            match engine.receive(poll.datagram, poll.source, now, poll.known.as_deref()) {
+                Ok(answer) => answers.push((poll.number, answer)),
+                Err(Unanswered::Needs(id)) => needed.push((poll, id)),
+                Err(Unanswered::Dropped(_)) => {}
             }
         }
         self.store_answers(engine, &mut answers);
         for (to, answer) in answers {
             if let Some(delivery) = answer.delivered {
-                tracing::info!(reference = %delivery.reference, id = delivery.id, "message delivered");
+                self.tell(delivery);
             }
             outgoing.push(Outgoing {
                 datagram: answer.datagram,
                 to,
             });
         }
+        needed
+    }
+
+    fn tell(&self, Delivery { subscription, id }: Delivery) {
+        match self.identities.identity(subscription) {
+            Ok(IdentityRecord { reference, .. }) => {
+                tracing::info!(%reference, id, "message delivered");
+            }
+            Err(error) => tracing::warn!(%error, subscription, id, "message delivered"),
+        }
     }
 
     /// Stores what a batch rests on, and takes out the answers for which that failed.
-    fn store_answers(&self, engine: MutexGuard<'_, Engine>, answers: &mut Vec<(usize, Answer)>) {
-        let changed = answers.iter().any(|(_, answer)| !answer.changes.is_empty());
-        if !changed && !self.troubled.load(Ordering::Acquire) {
+    fn store_answers(
+        &self,
+        mut engine: MutexGuard<'_, Engine>,
+        answers: &mut Vec<(usize, Answer)>,
+    ) {
+        let mut changes: Vec<Change> = Vec::with_capacity(answers.len());
+        engine.take_changes(&mut changes);
+        if changes.is_empty() && !self.troubled.load(Ordering::Acquire) {
             return;
         }
         let decided = answers.len();
         let durability = answers.iter().map(|(_, answer)| answer.durability).max();
-        let changes = answers
-            .iter_mut()
-            .flat_map(|(_, answer)| std::mem::take(&mut answer.changes));
-        let changes: Vec<Change> = changes.collect();
         let mut journal = lock(&self.journal);
         drop(engine);
 
@@ -123,8 +197,11 @@ impl Core {
         let _ = self.write(&mut journal, changes, durability.unwrap_or_default());
         answers.retain(|(_, answer)| !journal.is_stuck(answer.subscription));
         drop(journal);
-        let mut engine = self.engine();
-        (answers.len()..decided).for_each(|_| engine.counters.note(Dropped::NotStored));
+        let refused = decided - answers.len();
+        if refused > 0 {
+            let mut engine = self.engine();
+            (0..refused).for_each(|_| engine.counters.note(Dropped::NotStored));
+        }
     }
 
     pub(super) fn write(
@@ -160,6 +237,30 @@ impl Core {
     pub fn messages(&self, reference: &str) -> Result<Option<Vec<MessageRecord>>, StoreError> {
         let id = self.identities.find(reference)?;
         id.map(|id| lock(&self.journal).messages(id)).transpose()
+    }
+
+    /// A subscription by its reference, with what was given at its import.
+    pub fn find(
+        &self,
+        reference: &str,
+    ) -> Result<Option<(IdentityRecord, Subscription)>, StoreError> {
+        let Some(id) = self.identities.find(reference)? else {
+            return Ok(None);
+        };
+        let subscription = self.engine().subscription(id);
+        let identity = self.identities.identity(id)?;
+        Ok(subscription.map(|subscription| (identity, subscription)))
+    }
+
+    /// The reference of a subscription, if it can be read.
+    pub(crate) fn reference(&self, id: SubId) -> Option<Box<str>> {
+        let identity = self.identities.identity(id);
+        identity.ok().map(|identity| identity.reference)
+    }
+
+    /// All references, in their order.
+    pub fn references(&self) -> Result<Vec<String>, StoreError> {
+        self.identities.references()
     }
 
     /// A handle for [`Core::group_commit`].

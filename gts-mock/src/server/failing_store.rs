@@ -155,15 +155,8 @@ fn what_an_operator_wants_is_refused_while_the_store_fails() {
             .to_string()
             .contains("could not be stored")
     );
-    let engine = fixture.core.engine();
-    assert!(
-        engine
-            .subscription("meter-0")
-            .unwrap()
-            .queue
-            .head()
-            .is_none()
-    );
+    let subscription = fixture.core.engine().subscription(0).unwrap();
+    assert!(subscription.queue().is_none());
 }
 
 #[test]
@@ -192,13 +185,8 @@ fn after_a_failed_cancellation_nothing_is_offered_until_it_is_stored() {
     fixture.refuse_commits(true);
     assert!(fixture.core.cancel("meter-0", first).is_err());
     let head = |fixture: &Fixture| {
-        let engine = fixture.core.engine();
-        engine
-            .subscription("meter-0")
-            .unwrap()
-            .queue
-            .head()
-            .map(|message| message.id)
+        let subscription = fixture.core.engine().subscription(0).unwrap();
+        subscription.queue()?.head().map(|message| message.id)
     };
     assert_eq!(head(&fixture), None);
     fixture.refuse_commits(false);

@@ -55,15 +55,22 @@ impl Core {
         expires_in: Option<u64>,
     ) -> Result<MessageRecord, OperatorError> {
         let _operator = lock(&self.operator);
+        let subscription = self.number(reference)?;
         let mut engine = self.engine();
         let Prepared { message, changes } =
-            engine.prepare(reference, objects, expires_in, self.now())?;
+            engine.prepare(subscription, objects, expires_in, self.now())?;
         match self.store(engine, &changes) {
             Ok(()) => self.engine().offer(message.clone()),
             Err(refusal) => return Err(self.not_queued(message, refusal)),
         }
         tracing::info!(reference, id = message.id, "message queued");
         Ok(message)
+    }
+
+    fn number(&self, reference: &str) -> Result<SubId, OperatorError> {
+        let found = self.identities.find(reference);
+        let found = found.map_err(OperatorError::NotStored)?;
+        found.ok_or_else(|| QueueRefused::NoSubscription(reference.into()).into())
     }
 
     /// A message that is written, but not synced, waits for that; any other is forgotten.
@@ -80,8 +87,9 @@ impl Core {
     /// Cancels a message that waits or is on offer.
     pub fn cancel(&self, reference: &str, id: u32) -> Result<MessageRecord, OperatorError> {
         let _operator = lock(&self.operator);
+        let subscription = self.number(reference)?;
         let mut engine = self.engine();
-        let Prepared { message, changes } = engine.cancel(reference, id, self.now())?;
+        let Prepared { message, changes } = engine.cancel(subscription, id, self.now())?;
         let stored = self.store_withdrawals(engine, &[message.subscription], changes);
         stored.map_err(OperatorError::NotSynced)?;
         tracing::info!(reference, id, state = %message.state, "message cancelled");
@@ -197,8 +205,8 @@ impl Import<'_> {
         drop(journal);
         for (number, chunk) in (1..).zip(self.taken.chunks(ADD_BATCH)) {
             let mut engine = core.engine();
-            for (identity, chain) in chunk {
-                engine.add(identity, chain);
+            for (_, chain) in chunk {
+                engine.add(chain);
             }
             drop(engine);
             progress(self.taken.len().min(number * ADD_BATCH));

@@ -49,12 +49,24 @@ impl Core {
         self.syncer()?.sync()?;
         let mut snapshot = lock(&self.journal).begin_snapshot()?;
         let mut bound = 0;
+        let mut identities = Vec::new().into_iter().peekable();
         loop {
-            let (chains, end) = self.engine().chains(bound, CHUNK);
+            let (standing, end) = self.engine().standing(bound, CHUNK);
             if end == bound {
                 break;
             }
             bound = end;
+            let mut chains = Vec::with_capacity(standing.len());
+            for one in standing {
+                if identities.peek().is_none() {
+                    identities = self.identities.page(one.id())?.into_iter().peekable();
+                }
+                let identity = identities.next_if(|identity| identity.id == one.id());
+                let identity = identity.ok_or_else(|| {
+                    StoreError::damaged(&format!("the identity of subscription {}", one.id()))
+                })?;
+                chains.push(one.record(&identity, &self.secret));
+            }
             snapshot.put(&chains)?;
             if stop() {
                 return Ok(());

@@ -12,7 +12,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{
         ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg,
-        sendmsg, setsockopt, sockopt,
+        sendmmsg, setsockopt, sockopt,
     },
 };
 use socket2::{Domain, Protocol, Socket, Type};
@@ -161,28 +161,59 @@ impl Port {
         Ok(())
     }
 
-    /// Sends an answer to where a datagram came from, from where it was sent to.
-    pub(super) fn send(&self, to: &Received, datagram: &[u8]) -> io::Result<()> {
-        let Some(local) = to.local else {
-            return self.socket.send_to(datagram, to.source).map(drop);
+    /// Sends answers to where datagrams came from, from where they were sent to. Returns how many of
+    /// them the network refused.
+    pub(super) fn send(&self, answers: &[(&Received, &[u8])]) -> usize {
+        answers
+            .chunk_by(|(one, _), (next, _)| one.local == next.local)
+            .map(|group| self.send_from_one(group))
+            .sum()
+    }
+
+    /// Answers that leave from one address, in as few calls as there can be.
+    fn send_from_one(&self, mut group: &[(&Received, &[u8])]) -> usize {
+        let mut refused = 0;
+        while !group.is_empty() {
+            let done = match self.send_some(group) {
+                Ok(sent) if sent > 0 => sent,
+                Err(Errno::EINTR) => 0,
+                // The first of them is what the call ended at.
+                _ => {
+                    refused += 1;
+                    1
+                }
+            };
+            group = &group[done.min(group.len())..];
+        }
+        refused
+    }
+
+    /// Sends the first of these, and says how many.
+    fn send_some(&self, group: &[(&Received, &[u8])]) -> nix::Result<usize> {
+        let parts: Vec<[IoSlice<'_>; 1]> = group
+            .iter()
+            .map(|(_, datagram)| [IoSlice::new(datagram)])
+            .collect();
+        let targets: Vec<Option<SockaddrStorage>> = group
+            .iter()
+            .map(|(to, _)| Some(SockaddrStorage::from(to.source)))
+            .collect();
+        let send = |space, control: &[ControlMessage<'_>]| {
+            let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(group.len(), space);
+            let (fd, flags) = (self.socket.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
+            sendmmsg(fd, &mut headers, &parts, &targets, control, flags).map(Iterator::count)
         };
-        let target = SockaddrStorage::from(to.source);
-        let parts = [IoSlice::new(datagram)];
-        let fd = self.socket.as_raw_fd();
-        let send = |control: ControlMessage<'_>| {
-            sendmsg(
-                fd,
-                &parts,
-                &[control],
-                MsgFlags::MSG_DONTWAIT,
-                Some(&target),
-            )
-        };
-        match local {
-            IpAddr::V4(v4) => send(ControlMessage::Ipv4PacketInfo(&packet_info_v4(v4))),
-            IpAddr::V6(v6) => send(ControlMessage::Ipv6PacketInfo(&packet_info_v6(v6))),
-        }?;
-        Ok(())
+        match group.first().and_then(|(to, _)| to.local) {
+            None => send(None, &[]),
+            Some(IpAddr::V4(v4)) => send(
+                Some(cmsg_space!(nix::libc::in_pktinfo)),
+                &[ControlMessage::Ipv4PacketInfo(&packet_info_v4(v4))],
+            ),
+            Some(IpAddr::V6(v6)) => send(
+                Some(cmsg_space!(nix::libc::in6_pktinfo)),
+                &[ControlMessage::Ipv6PacketInfo(&packet_info_v6(v6))],
+            ),
+        }
     }
 }
 

@@ -50,13 +50,11 @@ fn answer_batch(core: &Core, port: &Port, received: &[Received], outgoing: &mut 
         received.iter().map(|one| (one.bytes(), one.source)),
         outgoing,
     );
-    let refused = outgoing
+    let answers: Vec<(&Received, &[u8])> = outgoing
         .iter()
-        .filter(|answer| {
-            port.send(&received[answer.to], answer.datagram.as_bytes())
-                .is_err()
-        })
-        .count();
+        .map(|answer| (&received[answer.to], answer.datagram.as_bytes()))
+        .collect();
+    let refused = port.send(&answers);
     if refused > 0 {
         core.note_not_sent(refused);
     }

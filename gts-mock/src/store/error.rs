@@ -60,6 +60,9 @@ pub enum StoreError {
         "{0} is empty or cut: restore a backup; if this store was never used, remove that file"
     )]
     Empty(PathBuf),
+    /// The operating system gives no memory.
+    #[error("no memory for so many subscriptions: {0}")]
+    Memory(io::Error),
     /// The database refuses.
     #[error("store: {0}")]
     Database(rusqlite::Error),
@@ -74,7 +77,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(super) fn damaged(what: &str) -> Self {
+    pub(crate) fn damaged(what: &str) -> Self {
         Self::Damaged { what: what.into() }
     }
 

@@ -97,6 +97,22 @@ impl Identities for Faults {
         let found = identities.iter().find(|one| one.id == id);
         Ok(found.unwrap().clone())
     }
+
+    fn page(&self, from: SubId) -> Result<Vec<IdentityRecord>, StoreError> {
+        let identities = self.identities.lock().unwrap();
+        let page = identities.iter().filter(|one| one.id >= from);
+        Ok(page.cloned().collect())
+    }
+
+    fn references(&self) -> Result<Vec<String>, StoreError> {
+        let identities = self.identities.lock().unwrap();
+        let mut all: Vec<String> = identities
+            .iter()
+            .map(|one| one.reference.to_string())
+            .collect();
+        all.sort_unstable();
+        Ok(all)
+    }
 }
 
 impl Importer for Faults {

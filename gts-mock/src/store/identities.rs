@@ -48,19 +48,6 @@ impl Reader {
             .filter(|identity| *identity.reference == *reference)
             .ok_or_else(|| damaged(id))
     }
-
-    /// The next identities from this number on.
-    fn page(&self, from: SubId) -> Result<Vec<IdentityRecord>, StoreError> {
-        let connection = self.connection();
-        let sql = "SELECT id, reference, sealed FROM identity WHERE id >= ?1 ORDER BY id LIMIT ?2";
-        let mut statement = connection.prepare_cached(sql)?;
-        let mut rows = statement.query([from, PAGE])?;
-        let mut page = Vec::new();
-        while let Some(row) = rows.next()? {
-            page.push(self.decode(row)?);
-        }
-        Ok(page)
-    }
 }
 
 impl Identities for Reader {
@@ -82,6 +69,26 @@ impl Identities for Reader {
             Some(row) => self.decode(row),
             None => Err(damaged(id)),
         }
+    }
+
+    fn page(&self, from: SubId) -> Result<Vec<IdentityRecord>, StoreError> {
+        let connection = self.connection();
+        let sql = "SELECT id, reference, sealed FROM identity WHERE id >= ?1 ORDER BY id LIMIT ?2";
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query([from, PAGE])?;
+        let mut page = Vec::new();
+        while let Some(row) = rows.next()? {
+            page.push(self.decode(row)?);
+        }
+        Ok(page)
+    }
+
+    fn references(&self) -> Result<Vec<String>, StoreError> {
+        let connection = self.connection();
+        let mut statement =
+            connection.prepare_cached("SELECT reference FROM identity ORDER BY reference")?;
+        let references = statement.query_map([], |row| row.get(0))?;
+        Ok(references.collect::<Result<_, _>>()?)
     }
 }
 

@@ -152,6 +152,12 @@ pub trait Identities: Send + std::marker::Sync {
 
     /// One identity; it is an error if there is none.
     fn identity(&self, id: SubId) -> Result<IdentityRecord, StoreError>;
+
+    /// The next identities from this number on, in the order of their numbers; none after the last.
+    fn page(&self, from: SubId) -> Result<Vec<IdentityRecord>, StoreError>;
+
+    /// All references, in their order.
+    fn references(&self) -> Result<Vec<String>, StoreError>;
 }
 
 /// Takes new subscriptions: all of them, or, if it is dropped, none.

@@ -46,7 +46,7 @@ fn a_lost_answer_is_repeated_with_the_same_seed_and_counted() {
         "both answers lead to the same identity"
     );
     world.exchange(&mut device);
-    let quality = world.engine.subscription(REFERENCE).unwrap().quality;
+    let quality = world.subscription().quality;
     assert_eq!((quality.polls_lost, quality.answers_lost), (0, 1));
 }
 
@@ -57,7 +57,7 @@ fn a_lost_poll_leaves_sent_behind_resend_counter() {
     let accepted = world.exchange(&mut device);
     assert_eq!((accepted.sent, accepted.resend_counter), (1, 1));
     world.exchange(&mut device);
-    let quality = world.engine.subscription(REFERENCE).unwrap().quality;
+    let quality = world.subscription().quality;
     assert_eq!((quality.polls_lost, quality.answers_lost), (1, 0));
 }
 

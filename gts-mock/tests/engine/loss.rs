@@ -6,7 +6,7 @@ use gts_mock::{
 };
 use protocol::msg::Object;
 
-use crate::world::{Device, REFERENCE, World};
+use crate::world::{Device, World};
 
 const UPDATE: Object<'static> = Object::UpdateAvailable(None);
 
@@ -25,7 +25,7 @@ fn poll_until_accepted(world: &mut World, device: &mut Device) -> u32 {
 }
 
 fn subscription_e(world: &World) -> u32 {
-    world.engine.subscription(REFERENCE).unwrap().recovery.e()
+    world.subscription().e
 }
 
 #[test]

@@ -148,10 +148,11 @@ fn after_a_recovery_a_withdrawn_message_was_perhaps_executed() {
 #[test]
 fn messages_expire_and_those_on_offer_stay_answered() {
     let (mut world, _) = World::with_device(3);
+    let subscription = world.number(REFERENCE);
     let mut queue = |expires_in| {
         let prepared = world
             .engine
-            .prepare(REFERENCE, &[UPDATE], expires_in, world.now())
+            .prepare(subscription, &[UPDATE], expires_in, world.now())
             .unwrap();
         world.engine.offer(prepared.message.clone());
         prepared.message.id
@@ -210,14 +211,4 @@ fn a_message_that_cannot_be_answered_is_refused_when_it_is_queued() {
         let id = world.queue(Object::Opaque(&data[..room])).unwrap();
         assert_eq!(world.exchange(&mut device).executed, Some(id));
     }
-}
-
-#[test]
-fn nobody_of_that_reference_gets_no_message() {
-    let (mut world, _) = World::with_device(3);
-    let refused = world
-        .engine
-        .prepare("nobody", &[UPDATE], None, world.now())
-        .unwrap_err();
-    assert_eq!(refused, QueueRefused::NoSubscription("nobody".into()));
 }

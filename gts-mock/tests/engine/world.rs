@@ -8,8 +8,9 @@ use std::{
 
 use gts_mock::{
     engine::{
-        Answer, Durability, Engine, Now, QueueRefused, SyncPolicy,
+        Answer, Durability, Engine, Now, QueueRefused, SyncPolicy, Unanswered,
         counters::Dropped,
+        subscription::Subscription,
         walk::{Epoch, Loss},
     },
     store::{ChainRecord, Change, IdentityRecord, Loaded, MessageRecord, MessageState, SubId},
@@ -159,7 +160,7 @@ impl World {
         self.written.identities.insert(id, identity.clone());
         self.written.chains.insert(id, chain.clone());
         self.sync();
-        self.engine.add(&identity, &chain);
+        self.engine.add(&chain);
         Device::new(k, uid_1, mode)
     }
 
@@ -173,6 +174,26 @@ impl World {
     pub(crate) fn wait(&mut self, seconds: u64) {
         self.posix += seconds;
         self.monotonic += Duration::from_secs(seconds);
+    }
+
+    fn store_changes(&mut self) {
+        let mut changes = Vec::new();
+        self.engine.take_changes(&mut changes);
+        self.store(changes);
+    }
+
+    /// The number of the subscription with this reference.
+    pub(crate) fn number(&self, reference: &str) -> SubId {
+        let mut identities = self.written.identities.values();
+        identities
+            .find(|one| &*one.reference == reference)
+            .unwrap()
+            .id
+    }
+
+    /// The subscription that most tests are about.
+    pub(crate) fn subscription(&self) -> Subscription {
+        self.engine.subscription(self.number(REFERENCE)).unwrap()
     }
 
     fn store(&mut self, changes: Vec<Change>) {
@@ -198,8 +219,22 @@ impl World {
         datagram: &[u8],
         source: SocketAddr,
     ) -> Result<Answer, Dropped> {
-        let mut answer = self.engine.receive(datagram, source, self.now())?;
-        self.store(std::mem::take(&mut answer.changes));
+        let now = self.now();
+        let mut known = None;
+        let answer = loop {
+            match self.engine.receive(datagram, source, now, known.as_ref()) {
+                Ok(answer) => break answer,
+                Err(Unanswered::Dropped(reason)) => {
+                    self.store_changes();
+                    return Err(reason);
+                }
+                Err(Unanswered::Needs(id)) => {
+                    assert!(known.is_none(), "it was given what it needs");
+                    known = Some(self.written.identities[&id].clone());
+                }
+            }
+        };
+        self.store_changes();
         if answer.durability == Durability::Synced {
             self.synced = self.written.clone();
         }
@@ -214,9 +249,8 @@ impl World {
     }
 
     pub(crate) fn queue(&mut self, object: Object<'_>) -> Result<u32, QueueRefused> {
-        let prepared = self
-            .engine
-            .prepare(REFERENCE, &[object], None, self.now())?;
+        let (subscription, now) = (self.number(REFERENCE), self.now());
+        let prepared = self.engine.prepare(subscription, &[object], None, now)?;
         self.store(prepared.changes);
         self.synced = self.written.clone();
         let id = prepared.message.id;
@@ -225,7 +259,8 @@ impl World {
     }
 
     pub(crate) fn cancel(&mut self, id: u32) -> Result<MessageState, QueueRefused> {
-        let cancelled = self.engine.cancel(REFERENCE, id, self.now())?;
+        let (subscription, now) = (self.number(REFERENCE), self.now());
+        let cancelled = self.engine.cancel(subscription, id, now)?;
         let (subscription, state) = (cancelled.message.subscription, cancelled.message.state);
         self.store(cancelled.changes);
         self.synced = self.written.clone();

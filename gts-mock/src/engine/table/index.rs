@@ -1,0 +1,351 @@
+//! Which identity is whose, in 8 bytes for each: a cuckoo table of cache lines.
+//!
+//! ```text
+//! slot     tag:34 · kind:3 · subscription:27      0 = free
+//! bucket   8 slots, one cache line; an identity lies in one of two
+//! region   1/4096 of all identities, by 12 bits of their keyed hash
+//! ```
+//!
+//! A look-up reads two cache lines, whether the identity is known or not, and allocates nothing. A tag is not the
+//! identity: of 2^46 unknown ones one looks like one that is known, so whoever asks compares the identity itself.
+//! Region and tag tell both buckets in a table of any size, so the table grows a region at a time, without the identities.
+
+use std::{hash::BuildHasher, io};
+
+use foldhash::quality::RandomState;
+use protocol::identity::Uid;
+
+use super::{
+    buckets::{Buckets, WIDTH},
+    prefetch::prefetch,
+};
+use crate::store::SubId;
+
+const REGION_BITS: u32 = 12;
+pub(super) const REGIONS: usize = 1 << REGION_BITS;
+pub(super) const TAG_BITS: u32 = 34;
+const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
+const KIND_BITS: u32 = 3;
+const ID_BITS: u32 = 27;
+/// Regions that move at each change while the table grows.
+const STRIDE: usize = 8;
+
+/// How many subscriptions fit.
+pub(in crate::engine) const MAX_ID: SubId = (1 << ID_BITS) - 1;
+
+/// Where an identity stands, as far as the index tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(in crate::engine) enum Kind {
+    /// `UID_n`.
+    Current = 1,
+    /// The child of `UID_n` for "nothing to do", of the present attempt.
+    Child = 2,
+    /// `R(e)`.
+    Recovery = 3,
+    /// The child of `R(e)`.
+    RecoveryChild = 4,
+    /// Something that only some subscriptions have: it is looked up there.
+    Other = 5,
+}
+
+impl Kind {
+    const fn of(bits: u64) -> Self {
+        match bits {
+            1 => Self::Current,
+            2 => Self::Child,
+            3 => Self::Recovery,
+            4 => Self::RecoveryChild,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What a slot says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) struct Entry {
+    pub(in crate::engine) subscription: SubId,
+    pub(in crate::engine) kind: Kind,
+}
+
+/// The identity's hash, cut to region and tag.
+#[derive(Clone, Copy)]
+pub(super) struct Key {
+    pub(super) region: usize,
+    pub(super) tag: u64,
+}
+
+/// All identities that are answered.
+pub(in crate::engine) struct Index {
+    hasher: RandomState,
+    table: Buckets,
+    /// While the table grows: the larger one, into which regions move one after another.
+    larger: Option<(Buckets, usize)>,
+    /// What found no place until the table has grown.
+    stash: Vec<(usize, u64)>,
+    used: usize,
+}
+
+impl Index {
+    /// An empty index.
+    pub(in crate::engine) fn new() -> io::Result<Self> {
+        Ok(Self {
+            hasher: RandomState::default(),
+            table: Buckets::new(2)?,
+            larger: None,
+            stash: Vec::new(),
+            used: 0,
+        })
+    }
+
+    /// How many identities there are.
+    pub(in crate::engine) const fn len(&self) -> usize {
+        self.used
+    }
+
+    /// Hints that this identity will be looked up.
+    #[inline]
+    pub(in crate::engine) fn prefetch(&self, uid: &Uid) {
+        let key = self.key(uid);
+        let table = self.table_of(key.region);
+        for bucket in table.both(key) {
+            if let Some(line) = table.all().get(bucket) {
+                prefetch(line);
+            }
+        }
+    }
+
+    /// Everything that may be this identity: as a rule nothing, or the one entry that is.
+    #[inline]
+    pub(in crate::engine) fn find(&self, uid: &Uid) -> impl Iterator<Item = Entry> + use<'_> {
+        let key = self.key(uid);
+        let table = self.table_of(key.region);
+        let lines = table.both(key).map(|bucket| &table.all()[bucket]);
+        let slots = lines.into_iter().flatten().copied();
+        let stashed = self
+            .stash
+            .iter()
+            .filter(move |(region, _)| *region == key.region);
+        slots
+            .chain(stashed.map(|(_, slot)| *slot))
+            .filter(move |slot| tag_of(*slot) == key.tag && *slot != 0)
+            .map(entry)
+    }
+
+    /// Adds an identity.
+    pub(in crate::engine) fn insert(&mut self, uid: &Uid, entry: Entry) -> io::Result<()> {
+        let key = self.key(uid);
+        let slot = slot(key.tag, entry);
+        self.used += 1;
+        let kept = self.table_of_mut(key.region).insert(key.region, slot);
+        if let Err(left) = kept {
+            self.stash.push((key.region, left));
+        }
+        self.grow_if_full()
+    }
+
+    /// Takes an identity out. False: it is not there.
+    pub(in crate::engine) fn remove(&mut self, uid: &Uid, entry: Entry) -> bool {
+        self.change(uid, entry, 0)
+    }
+
+    /// The same identity stands at another place now. False: it is not there.
+    #[inline]
+    pub(in crate::engine) fn replace(&mut self, uid: &Uid, before: Entry, after: Entry) -> bool {
+        let new = slot(self.key(uid).tag, after);
+        self.change(uid, before, new)
+    }
+
+    fn change(&mut self, uid: &Uid, before: Entry, new: u64) -> bool {
+        let key = self.key(uid);
+        let old = slot(key.tag, before);
+        let changed = self.table_of_mut(key.region).change(key, old, new)
+            || self.change_stashed(key, old, new);
+        if changed && new == 0 {
+            self.used -= 1;
+        }
+        changed
+    }
+
+    fn change_stashed(&mut self, key: Key, old: u64, new: u64) -> bool {
+        let Some(at) = self.stash.iter().position(|one| *one == (key.region, old)) else {
+            return false;
+        };
+        if new == 0 {
+            self.stash.swap_remove(at);
+        } else {
+            self.stash[at].1 = new;
+        }
+        true
+    }
+
+    #[inline]
+    fn key(&self, uid: &Uid) -> Key {
+        let hash = self.hasher.hash_one(uid.0);
+        let tag = hash >> (64 - REGION_BITS - TAG_BITS) & TAG_MASK;
+        let region = (hash >> (64 - REGION_BITS)) as usize & (REGIONS - 1);
+        Key { region, tag }
+    }
+
+    #[inline]
+    fn table_of(&self, region: usize) -> &Buckets {
+        match &self.larger {
+            Some((larger, moved)) if region < *moved => larger,
+            _ => &self.table,
+        }
+    }
+
+    #[inline]
+    fn table_of_mut(&mut self, region: usize) -> &mut Buckets {
+        match &mut self.larger {
+            Some((larger, moved)) if region < *moved => larger,
+            _ => &mut self.table,
+        }
+    }
+
+    fn grow_if_full(&mut self) -> io::Result<()> {
+        if self.larger.is_some() {
+            self.move_on(STRIDE);
+            return Ok(());
+        }
+        let slots = self.table.buckets * REGIONS * WIDTH;
+        if self.stash.is_empty() && self.used * 16 <= slots * 15 {
+            return Ok(());
+        }
+        let buckets = self.table.buckets + self.table.buckets.div_ceil(16);
+        self.larger = Some((Buckets::new(buckets)?, 0));
+        Ok(())
+    }
+
+    /// Moves so many regions into the larger table, and gives the smaller one back after the last.
+    fn move_on(&mut self, regions: usize) {
+        let Some((larger, moved)) = &mut self.larger else {
+            return;
+        };
+        let end = (*moved + regions).min(REGIONS);
+        for region in *moved..end {
+            for slot in self
+                .table
+                .region(region)
+                .iter()
+                .flatten()
+                .filter(|slot| **slot != 0)
+            {
+                if let Err(left) = larger.insert(region, *slot) {
+                    self.stash.push((region, left));
+                }
+            }
+        }
+        *moved = end;
+        if end == REGIONS
+            && let Some((larger, _)) = self.larger.take()
+        {
+            self.table = larger;
+            for (region, slot) in std::mem::take(&mut self.stash) {
+                if let Err(left) = self.table.insert(region, slot) {
+                    self.stash.push((region, left));
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+const fn slot(tag: u64, entry: Entry) -> u64 {
+    tag << (KIND_BITS + ID_BITS) | (entry.kind as u64) << ID_BITS | entry.subscription as u64
+}
+
+/// The tag in a slot.
+#[inline]
+pub(super) const fn tag_of(slot: u64) -> u64 {
+    slot >> (KIND_BITS + ID_BITS)
+}
+
+#[inline]
+const fn entry(slot: u64) -> Entry {
+    #[allow(clippy::cast_possible_truncation, reason = "27 bits")]
+    let subscription = (slot & MAX_ID as u64) as SubId;
+    Entry {
+        subscription,
+        kind: Kind::of(slot >> ID_BITS & ((1 << KIND_BITS) - 1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn uid(n: u32) -> Uid {
+        let mut uid = Uid([0; 10]);
+        uid.0[3..7].copy_from_slice(&n.to_be_bytes());
+        uid
+    }
+
+    fn entry(n: u32, kind: Kind) -> Entry {
+        Entry {
+            subscription: n & MAX_ID,
+            kind,
+        }
+    }
+
+    #[test]
+    fn every_identity_is_found_again_while_the_table_grows_and_shrinks() {
+        let mut index = Index::new().unwrap();
+        let mut map = HashMap::new();
+        let mut random = fastrand::Rng::with_seed(7);
+        for n in 0..300_000u32 {
+            index.insert(&uid(n), entry(n, Kind::Child)).unwrap();
+            map.insert(n, Kind::Child);
+            let other = random.u32(0..=n);
+            match (map.get(&other).copied(), random.u8(0..4)) {
+                (Some(kind), 0) => {
+                    assert!(index.remove(&uid(other), entry(other, kind)));
+                    map.remove(&other);
+                }
+                (Some(kind), 1) => {
+                    let after = entry(other, Kind::Current);
+                    assert!(index.replace(&uid(other), entry(other, kind), after));
+                    map.insert(other, Kind::Current);
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(index.len(), map.len());
+        for n in 0..300_000 {
+            let found: Vec<Entry> = index.find(&uid(n)).collect();
+            let expected = map.get(&n).map(|kind| entry(n, *kind));
+            assert_eq!(
+                found.into_iter().find(|one| one.subscription == n),
+                expected
+            );
+        }
+        let full = index.len() as f64 / (index.table.buckets * REGIONS * WIDTH) as f64;
+        assert!(full > 0.5, "the table is {full:.2} full");
+    }
+
+    #[test]
+    fn an_unknown_identity_is_not_found() {
+        let mut index = Index::new().unwrap();
+        for n in 0..100_000 {
+            index.insert(&uid(n), entry(n, Kind::Current)).unwrap();
+        }
+        let found = (100_000..1_000_000).filter(|n| index.find(&uid(*n)).next().is_some());
+        assert_eq!(found.count(), 0);
+    }
+
+    #[test]
+    fn two_subscriptions_with_one_identity_are_both_told() {
+        let mut index = Index::new().unwrap();
+        index.insert(&uid(1), entry(1, Kind::Current)).unwrap();
+        index.insert(&uid(1), entry(2, Kind::Recovery)).unwrap();
+        assert_eq!(index.find(&uid(1)).count(), 2);
+        assert!(index.remove(&uid(1), entry(1, Kind::Current)));
+        assert_eq!(
+            index.find(&uid(1)).collect::<Vec<_>>(),
+            [entry(2, Kind::Recovery)]
+        );
+        assert!(!index.remove(&uid(1), entry(1, Kind::Current)));
+    }
+}
