@@ -1,5 +1,5 @@
 //! One subscription at work: where its card is believed to be, what waits for it, and how good its
-//! link is. Between polls it is packed ([`super::table`]); K, its reference and its ICCID stay in the
+//! link is. Between polls it is packed (`super::table`); K, its reference and its ICCID stay in the
 //! store, from where they come for the few polls that need them.
 
 use protocol::{
