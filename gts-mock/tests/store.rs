@@ -194,6 +194,18 @@ fn a_killed_server_leaves_a_whole_store() {
 }
 
 #[test]
+fn a_store_that_nobody_polls_opens_after_any_stop_and_kill() {
+    let directory = tempfile::tempdir().unwrap();
+    for killed in [false, true, true, false, true, false, false] {
+        let (mut store, _, opened) = open(directory.path()).unwrap();
+        assert!(matches!(opened, Opened::New | Opened::Whole));
+        if !killed {
+            store.close().unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_restored_store_begins_a_new_generation() {
     let directory = filled();
     let restored = Options {

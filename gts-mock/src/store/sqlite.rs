@@ -368,10 +368,9 @@ impl Store for SqliteStore {
         let mut database = lock(&self.database);
         lock(&self.pending).write_all(&mut database)?;
         let mut files = database.files.clone();
+        // Also one without blocks: its number is not to be forgotten while the file is there.
         let open = std::mem::take(&mut files.open);
-        if self.chains.blocks() > 0 {
-            files.closed.push((open, self.chains.blocks()));
-        }
+        files.closed.push((open, self.chains.blocks()));
         database.put_meta(&[(RUNNING, STOPPED), (FILES, &files.encode())])?;
         database.files = files;
         database.log().sync()?;
