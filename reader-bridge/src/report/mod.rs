@@ -20,6 +20,9 @@ pub use log::Log;
 pub trait Reporter: Sync {
     /// Tells of `event` at the card in `card`, for instance `vpcd:35963`.
     fn tell(&self, card: &str, event: &Event) -> io::Result<()>;
+
+    /// The place `card` is given up for good, after its last event. For those who keep where cards stand.
+    fn forget(&self, _card: &str) {}
 }
 
 /// Tells several, in their order; the first that fails ends it.
@@ -28,6 +31,10 @@ pub struct Each<'a>(pub Vec<&'a dyn Reporter>);
 impl Reporter for Each<'_> {
     fn tell(&self, card: &str, event: &Event) -> io::Result<()> {
         self.0.iter().try_for_each(|one| one.tell(card, event))
+    }
+
+    fn forget(&self, card: &str) {
+        self.0.iter().for_each(|one| one.forget(card));
     }
 }
 

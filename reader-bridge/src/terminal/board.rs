@@ -163,6 +163,10 @@ impl Reporter for Board {
         entry.take(event, now());
         Ok(())
     }
+
+    fn forget(&self, card: &str) {
+        self.lock().remove(card);
+    }
 }
 
 impl Entry {
@@ -211,6 +215,8 @@ impl Entry {
         let status = &mut self.status;
         match event {
             Event::WaitingForCard { why } => status.become_state(State::Waiting, Some(why)),
+            // While one is served here, it was another one that was sent away.
+            Event::CardRefused { .. } if status.state.works() => {}
             Event::CardRefused { why } => status.become_state(State::Refused, Some(why)),
             Event::CardGone { why } => status.become_state(State::Gone, Some(why)),
             Event::CardFailed { why, .. } => status.become_state(State::Failing, Some(why)),
@@ -351,6 +357,25 @@ mod tests {
         assert_eq!(told(&board, &refused).answers_dropped, 1);
         assert_eq!(told(&board, &ready("1")).answers_dropped, 1);
         assert_eq!(told(&board, &ready("2")).answers_dropped, 0);
+    }
+
+    #[test]
+    fn a_card_that_is_sent_away_changes_nothing_for_the_one_that_is_served() {
+        let board = Board::default();
+        let refused = Event::CardRefused { why: "full".into() };
+        assert_eq!(told(&board, &refused).state, State::Refused);
+        told(&board, &ready("1"));
+        assert_eq!(told(&board, &refused).state, State::Idle);
+    }
+
+    #[test]
+    fn a_place_that_is_given_up_is_shown_no_more() {
+        let board = Board::default();
+        board.expect("vpcd:1");
+        told(&board, &ready("1"));
+        crate::report::Each(vec![&board]).forget("pcsc");
+        let left: Vec<_> = board.snapshot().into_iter().map(|one| one.card).collect();
+        assert_eq!(left, ["vpcd:1"]);
     }
 
     #[test]

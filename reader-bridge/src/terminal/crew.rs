@@ -238,6 +238,10 @@ impl<'env> Running<'_, 'env> {
                 (Ok(()), None) => why(),
             };
             let told = reporter.tell(terminal.label(), &Event::Stopped { why });
+            if terminal.closed().is_some() {
+                // Before the terminal gives up the place, whose name the next one may get.
+                reporter.forget(terminal.label());
+            }
             ended.and(told.map_err(TerminalError::Output))
         });
     }

@@ -27,6 +27,10 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(500);
 /// A terminal that has failed at a reader is started again after this time, even if nothing changes there.
 const READER_RETRY: Duration = Duration::from_secs(60);
 
+/// What the search for readers is called in events: no terminal beside it is called so, since `--card pcsc` and
+/// `--all-readers` exclude each other.
+const SEARCH: &str = "pcsc";
+
 /// Whether to end.
 fn told_to_stop(mailbox: &Mailbox) -> bool {
     let mut mail = mailbox.take().into_iter();
@@ -120,8 +124,11 @@ pub fn readers<'a>(
         };
         loop {
             if let Some(why) = search.look(&all, &wanted) {
-                let told = reporter.tell("pcsc", &Event::WaitingForCard { why });
+                let told = reporter.tell(SEARCH, &Event::WaitingForCard { why });
                 told.map_err(TerminalError::Output)?;
+            }
+            if search.missing.is_none() {
+                reporter.forget(SEARCH);
             }
             let mut fds =
                 [all.changed(), mailbox.bell()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
