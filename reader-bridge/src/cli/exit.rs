@@ -123,7 +123,7 @@ impl Failure {
 
 const fn of_terminal(error: &TerminalError) -> u8 {
     match error {
-        TerminalError::NoCard(_) | TerminalError::Readers(_) => 3,
+        TerminalError::NoCard(_) | TerminalError::LostAgain(..) | TerminalError::Readers(_) => 3,
         TerminalError::CardRefused(SecAppError::NoApplet(_)) => 4,
         TerminalError::CardRefused(_) | TerminalError::Once(End::CardFailed { .. }) => 6,
         TerminalError::Once(End::NoAnswer { .. }) => 5,

@@ -12,7 +12,8 @@ use crate::ota::{Wanted, Wish};
 
 use super::{
     Action, Now, Session,
-    event::{Asked, Done, Event, Message, What},
+    asked::{Asked, Done, Message, What},
+    event::Event,
     route::{Because, Via},
 };
 

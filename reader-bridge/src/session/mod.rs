@@ -17,6 +17,7 @@
 //! ```
 
 mod act;
+mod asked;
 mod backoff;
 mod event;
 mod exchange;
@@ -35,8 +36,9 @@ use fastrand::Rng;
 use protocol::{card::Outcome, msg::Events};
 
 pub(crate) use act::in_words;
+pub use asked::{Asked, Done, Message, What};
 pub use backoff::{Backoff, Timeouts};
-pub use event::{Asked, Counted, Done, Event, Exchange as ExchangeEvent, Message, Quality, What};
+pub use event::{Counted, Event, Exchange as ExchangeEvent, Quality};
 pub use io::{Action, Ask, Command, End, Input, Now, Occasion, Reply};
 pub use memory::{Memory, Outstanding, Transport};
 pub use planner::Planner;

@@ -10,6 +10,7 @@ pub mod control;
 mod crew;
 mod deeds;
 mod desk;
+mod error;
 pub mod find;
 mod hook;
 mod letters;
@@ -21,10 +22,10 @@ mod shelf;
 mod socket;
 pub mod store;
 pub mod stream;
+mod telling;
 mod wait;
 
 use std::{
-    io,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -35,7 +36,7 @@ use crate::{
     fault::request::{Request, Told},
     ota::{self, Agent},
     report::Reporter,
-    secapp::{SecApp, SecAppError},
+    secapp::SecApp,
     session::{Action, Config, End, Event, Input, Memory, Session},
     trace::{CardTrace, Trace, TracedPort},
 };
@@ -43,12 +44,13 @@ use clock::Timer;
 pub use crew::{Crew, Finder, Open, Orders};
 pub use deeds::Acting;
 use desk::Desk;
+pub use error::TerminalError;
 pub use hook::Hook;
 use link::Link;
 pub use mail::{Mail, Mailbox, PollNowReply, PollNowResult, Post};
 pub use posts::{Listed, Posts};
 pub use shelf::Shelf;
-use store::{CardFile, Store, StoreError};
+use store::{CardFile, Store};
 
 /// How one terminal is set up.
 #[derive(Clone)]
@@ -82,42 +84,6 @@ impl Setup {
     }
 }
 
-/// Why a terminal ended without being told to.
-#[derive(Debug, thiserror::Error)]
-pub enum TerminalError {
-    /// No card or no reader in the time given.
-    #[error("no card: {0}")]
-    NoCard(String),
-    /// The card cannot be used.
-    #[error(transparent)]
-    CardRefused(SecAppError),
-    /// The one exchange that was asked for failed.
-    #[error("{}", failed_once(.0))]
-    Once(End),
-    /// The card cannot be remembered.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// What happens cannot be told.
-    #[error("cannot write to standard output: {0}")]
-    Output(io::Error),
-    /// Readers cannot be looked for.
-    #[error("{0}")]
-    Readers(String),
-    /// The operating system failed.
-    #[error("{0}: {1}")]
-    System(&'static str, io::Error),
-}
-
-fn failed_once(end: &End) -> String {
-    match end {
-        End::Done => "done".into(),
-        End::NoAnswer { polls, to } => format!(
-            "no answer from {to} to {polls} polls; is a server there, and does it know this card? (--attempts and --timeout wait longer)"
-        ),
-        End::CardFailed { command, why } => format!("the card failed at {command}: {why}"),
-    }
-}
-
 /// A card's terminal.
 pub struct Terminal<'a> {
     setup: Setup,
@@ -140,6 +106,8 @@ pub struct Terminal<'a> {
     card_is_there: bool,
     /// Until when a card must have come.
     card_until: Option<Instant>,
+    /// How often the card was lost.
+    losses: u32,
     stopping: bool,
     /// The one exchange that was asked for is over; what its message wants is still done.
     finishing: bool,
@@ -197,6 +165,7 @@ impl<'a> Terminal<'a> {
             elsewhere: false,
             card_is_there: false,
             card_until: None,
+            losses: 0,
             stopping: false,
             finishing: false,
         })
@@ -355,6 +324,11 @@ impl<'a> Terminal<'a> {
         })?;
         self.input(Input::CardGone)?;
         self.tell_agent(ota::Input::CardGone)?;
+        self.losses = self.losses.saturating_add(1);
+        let most = self.setup.config.once.unwrap_or(u32::MAX);
+        if self.losses > most {
+            return Err(TerminalError::LostAgain(most, error.to_string()));
+        }
         let removed = matches!(error, CardError::Gone(_));
         Ok(Step::CardLost { removed })
     }
@@ -387,42 +361,5 @@ impl<'a> Terminal<'a> {
             Some(known) => Ok(known.file.save(memory)?),
             None => Ok(()),
         }
-    }
-
-    fn link_failed(&self, error: &io::Error) -> Result<(), TerminalError> {
-        let to = self
-            .known
-            .as_ref()
-            .map(|known| known.session.server().to_owned());
-        self.link_failed_to(to.unwrap_or_default(), error)
-    }
-
-    fn link_failed_to(&self, to: String, error: &io::Error) -> Result<(), TerminalError> {
-        let why = match error.kind() {
-            io::ErrorKind::ConnectionRefused => {
-                "nobody listens on this port (ICMP port unreachable)".into()
-            }
-            _ => error.to_string(),
-        };
-        self.tell(&Event::LinkFailed { to, why })
-    }
-
-    fn tell(&self, event: &Event) -> Result<(), TerminalError> {
-        self.tell_faults()?;
-        self.tell_only(event)
-    }
-
-    /// Before what comes of them.
-    fn tell_faults(&self) -> Result<(), TerminalError> {
-        let struck = self.faults.take().into_iter();
-        struck
-            .map(|what| Event::Fault { what })
-            .try_for_each(|event| self.tell_only(&event))
-    }
-
-    fn tell_only(&self, event: &Event) -> Result<(), TerminalError> {
-        self.reporter
-            .tell(&self.label, event)
-            .map_err(TerminalError::Output)
     }
 }

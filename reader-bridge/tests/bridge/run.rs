@@ -376,6 +376,21 @@ fn a_card_that_stays_mute_is_exit_code_3() {
 }
 
 #[test]
+fn a_card_that_falls_silent_again_and_again_ends_the_one_exchange_with_code_3() {
+    let place = Place::new();
+    let arguments = [
+        "--once",
+        "--attempts=2",
+        "--card-timeout=0.05",
+        "--fault=card:mute-after=4",
+    ];
+    let (code, errors, told) = place.run(&arguments).end();
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(errors.contains("lost more than 2 times"), "{errors}");
+    assert_eq!(named(&told, "card-gone").len(), 3);
+}
+
+#[test]
 fn a_card_that_goes_for_good_in_its_one_exchange_is_exit_code_3() {
     let place = Place::new();
     place.server.lock().ignore = usize::MAX;
