@@ -4,7 +4,7 @@
 //! [`secapp`] → its persistent objects in [`nvm`] → a device, e.g. an [`image`] file. [`vpcd`] puts a card into a
 //! virtual reader.
 //!
-//! Everything but [`image`], [`entropy`] and [`vpcd`]'s client is functions of bytes.
+//! Everything but [`image`], [`key_file`], [`entropy`] and [`vpcd`]'s client is functions of bytes.
 //!
 //! ```
 //! use applet::{Protocol, nvm::{RamDevice, Store}, secapp::{FirstIdentity, Personalisation}};
@@ -33,6 +33,7 @@ pub mod aid;
 pub mod apdu;
 pub mod entropy;
 pub mod image;
+pub mod key_file;
 pub mod manager;
 pub mod nvm;
 pub mod runtime;

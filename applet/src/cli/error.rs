@@ -5,9 +5,9 @@ use std::{io, path::PathBuf, process::ExitCode};
 use applet::{
     InsertError, OpenError,
     image::ImageError,
+    key_file::KeyFileError,
     nvm::{NvmError, TransactionError},
 };
-use protocol::key::KeyTextError;
 
 /// Shown by `--help`.
 pub(super) const CODES: &str = "\
@@ -29,11 +29,8 @@ pub(super) enum Error {
     Insert(#[from] InsertError),
     #[error("{}: {error}", path.display())]
     File { path: PathBuf, error: io::Error },
-    /// The key itself is never repeated.
-    #[error("{origin}: {error}")]
-    Key { origin: String, error: KeyTextError },
-    #[error("{origin}: longer than a key can be; a key file has 32 or 64 hexadecimal digits")]
-    KeyTooLong { origin: String },
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
     #[error("{0}")]
     System(#[from] io::Error),
 }
@@ -53,8 +50,10 @@ impl Code {
         match error {
             Error::Image(error) | Error::Insert(InsertError::Image(error)) => Self::of_image(error),
             Error::Insert(InsertError::Card { .. }) => Self::Image,
-            Error::Key { .. } | Error::KeyTooLong { .. } => Self::Key,
-            Error::File { .. } | Error::System(_) => Self::System,
+            Error::Key(KeyFileError::Form { .. } | KeyFileError::Key { .. }) => Self::Key,
+            Error::Key(KeyFileError::Read { .. }) | Error::File { .. } | Error::System(_) => {
+                Self::System
+            }
         }
     }
 

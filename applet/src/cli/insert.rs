@@ -4,6 +4,7 @@ use std::{io::Write, path::PathBuf};
 
 use applet::{
     Card,
+    key_file::wrap_key,
     nvm::TearHandle,
     vpcd::{self, End, Socket, Stop},
 };
@@ -11,7 +12,6 @@ use clap::{Args, ValueHint};
 
 use super::{
     error::Error,
-    files,
     reader::{Transmission, line, stop_on_signal},
 };
 
@@ -83,7 +83,7 @@ impl Insert {
     }
 
     fn card(&self, tear: Option<u64>) -> Result<(Card, Option<TearHandle>), Error> {
-        let wrap = files::wrap_key(self.wrap_key_file.as_deref())?;
+        let wrap = self.wrap_key_file.as_deref().map(wrap_key).transpose()?;
         let protocol = self.protocol.into();
         let Some(writes) = tear else {
             return Ok((applet::open_image(&self.image, wrap, protocol)?, None));

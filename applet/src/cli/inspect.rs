@@ -7,6 +7,7 @@ use std::{
 
 use applet::{
     image::{self, Image},
+    key_file::wrap_key,
     manager::{self, Overview},
     nvm::{BODY_CAPACITY, Examination, Finding, PAGE, Slot, Store, VERSION, Wear},
     runtime::LifeCycle,
@@ -14,7 +15,7 @@ use applet::{
 };
 use clap::{Args, ValueHint};
 
-use super::{error::Error, files};
+use super::error::Error;
 
 /// Show what is on a card image. No secret is printed, and nothing is written; the card may be in use.
 #[derive(Args)]
@@ -30,7 +31,7 @@ pub(super) struct Inspect {
 
 impl Inspect {
     pub(super) fn run(&self, out: &mut dyn Write) -> Result<(), Error> {
-        let wrap = files::wrap_key(self.wrap_key_file.as_deref())?;
+        let wrap = self.wrap_key_file.as_deref().map(wrap_key).transpose()?;
         let image = Image::examine(&self.image)?;
         let memory = Store::examine(Box::new(image), wrap);
         let mut memory = memory.map_err(|error| image::content(&self.image, error))?;

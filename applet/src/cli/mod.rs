@@ -1,7 +1,6 @@
 //! The command line: what can be asked for, and which exit code says what.
 
 mod error;
-mod files;
 mod insert;
 mod inspect;
 mod new;

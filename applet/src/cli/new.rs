@@ -5,6 +5,7 @@ use std::{io::Write, path::PathBuf};
 use applet::{
     Protocol,
     image::Image,
+    key_file::{self, wrap_key},
     manager::{Configuration, FACTORY, configure},
     nvm::{NvmError, Store, WrapKey},
     scp03::{Keys, Options},
@@ -16,10 +17,7 @@ use protocol::{
     key::Key,
 };
 
-use super::{
-    error::{self, Error},
-    files,
-};
+use super::error::{self, Error};
 
 /// Make a card image.
 ///
@@ -89,7 +87,7 @@ impl New {
     pub(super) fn run(&self, out: &mut dyn Write) -> Result<(), Error> {
         let subscription = self.subscription()?;
         let manager = self.manager(subscription.is_none())?;
-        let wrap = files::wrap_key(self.wrap_key_file.as_deref())?;
+        let wrap = self.wrap_key_file.as_deref().map(wrap_key).transpose()?;
         Image::create(&self.out, self.force, |image| {
             fill(image, wrap, &manager, subscription.as_ref())
         })?;
@@ -125,7 +123,7 @@ impl New {
         };
         Ok(Some(Personalisation {
             iccid,
-            key: files::key(key_file)?,
+            key: key_file::key(key_file)?,
             mode: self.mode,
             first,
         }))
@@ -133,7 +131,7 @@ impl New {
 
     fn manager(&self, blank: bool) -> Result<Configuration, Error> {
         let keys = match &self.card_key_file {
-            Some(file) => Some((OWN_VERSION, Keys::same(&files::key(file)?))),
+            Some(file) => Some((OWN_VERSION, Keys::same(&key_file::key(file)?))),
             None if blank => Key::from_bytes(&TEST_KEY)
                 .ok()
                 .map(|key| (FACTORY, Keys::same(&key))),

@@ -11,6 +11,7 @@ use std::{
 
 use applet::{
     Card,
+    key_file::wrap_key,
     vpcd::{self, Socket, Stop},
 };
 use clap::{Args, ValueHint};
@@ -18,7 +19,6 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{
     error::Error,
-    files,
     reader::{Transmission, line, stop_on_signal},
 };
 
@@ -111,7 +111,7 @@ impl Rack {
     }
 
     fn card(&self, image: &Path, reader: Socket) -> Result<Placed, Error> {
-        let wrap = files::wrap_key(self.wrap_key_file.as_deref())?;
+        let wrap = self.wrap_key_file.as_deref().map(wrap_key).transpose()?;
         let card = applet::open_image(image, wrap, self.protocol.into())?;
         let name = image
             .file_name()

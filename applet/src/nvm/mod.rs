@@ -61,10 +61,12 @@ pub enum NvmError {
     )]
     NothingLeft,
     /// The state is under a key and none was given.
-    #[error("the image is wrapped under a key; name its key file with --wrap-key-file")]
+    #[error(
+        "the image is wrapped under a key; name its key file (secapp: --wrap-key-file, reader-bridge: --image-key-file)"
+    )]
     KeyNeeded,
     /// A key was given and the state is not under one.
-    #[error("the image is not wrapped; leave out --wrap-key-file")]
+    #[error("the image is not wrapped; name no key file for it")]
     KeyNotNeeded,
     /// The state cannot be unwrapped.
     #[error("the key does not open this image; it was wrapped under another key file")]

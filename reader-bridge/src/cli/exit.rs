@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use protocol::key::KeyTextError;
+use applet::key_file::KeyFileError;
 use reader_bridge::{
     card::{CardError, OpenError},
     ota::http::SetupError,
@@ -71,9 +71,8 @@ pub(super) enum Failure {
     Input { path: PathBuf, error: io::Error },
     #[error("{}: {error}", path.display())]
     KeyFile { path: PathBuf, error: io::Error },
-    /// The key itself is never repeated.
-    #[error("{}: {error}", path.display())]
-    Key { path: PathBuf, error: KeyTextError },
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
     #[error("{}: {error}", path.display())]
     ProfileFile { path: PathBuf, error: io::Error },
     #[error("{}: {error}", path.display())]
@@ -110,7 +109,7 @@ impl Failure {
             Self::Store(_) => 7,
             Self::KeyFile { .. }
             | Self::Keys { .. }
-            | Self::Key { .. }
+            | Self::Key(_)
             | Self::ProfileFile { .. }
             | Self::Ota(_)
             | Self::Profile { .. } => 8,

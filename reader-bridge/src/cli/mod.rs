@@ -5,7 +5,6 @@ mod config;
 mod events;
 mod exit;
 mod faults;
-mod key_file;
 mod log;
 mod notify;
 mod opening;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use applet::nvm::WrapKey;
+use applet::{key_file::wrap_key, nvm::WrapKey};
 use clap::{Args, ValueHint};
 use reader_bridge::{
     card::{self, CardPort, CardSpec},
@@ -14,7 +14,7 @@ use reader_bridge::{
     script::COMMAND_LIMIT,
 };
 
-use super::{exit::Failure, faults::Wishes, key_file::wrap_key, values};
+use super::{exit::Failure, faults::Wishes, values};
 
 /// How cards are opened.
 #[derive(Args)]

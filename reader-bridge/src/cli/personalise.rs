@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use applet::key_file;
 use clap::{Args, ValueEnum, ValueHint};
 use nix::sys::eventfd::EventFd;
 use protocol::key::Key;
@@ -20,7 +21,7 @@ use reader_bridge::{
 };
 use zeroize::Zeroizing;
 
-use super::{exit::Failure, key_file, values};
+use super::{exit::Failure, values};
 
 const HELP: &str = "\
 Example:
@@ -128,7 +129,10 @@ impl Personalise {
 
     fn manager(&self) -> Result<CardManager, Failure> {
         let keys = match &self.card_key_file {
-            Some(file) => key_file::card_keys(file)?,
+            Some(file) => {
+                let [enc, mac, dek] = key_file::one_or_three(file)?;
+                StaticKeys { enc, mac, dek }
+            }
             None => same(&Key::filled(protocol::key::KeyLength::Aes128, |out| {
                 out.copy_from_slice(&TEST_KEY);
             })),

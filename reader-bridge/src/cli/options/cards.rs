@@ -2,11 +2,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use applet::key_file::key;
 use clap::Args;
 use protocol::key::Key;
 use reader_bridge::card::{CardSpec, pcsc::Sharing};
 
-use crate::cli::{exit::Failure, key_file::key, pattern::Pattern, values};
+use crate::cli::{exit::Failure, pattern::Pattern, values};
 
 /// Which cards.
 #[derive(Args)]
@@ -94,6 +95,6 @@ impl Cards {
 
     /// The key that images are wrapped under.
     pub(in crate::cli) fn image_key(&self) -> Result<Option<Key>, Failure> {
-        self.image_key_file.as_deref().map(key).transpose()
+        Ok(self.image_key_file.as_deref().map(key).transpose()?)
     }
 }
