@@ -1,9 +1,11 @@
-//! The suite against the text that it checks, `docs/card-interface.md`: no chapter and no status word is left out, and no
-//! clause is named that is not there.
+//! The suite against the text that it checks, `docs/card-interface.md`: no chapter, no row of a table and no status word is
+//! left out, and no clause is named that is not there.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use super::Suite;
+
+mod rows;
 
 const DOCUMENT: &str = "card-interface, ";
 /// Chapters about other things than what a card answers to commands.
