@@ -126,15 +126,12 @@ impl Engine {
     /// Whether the promotion of a subscription without a queue meets an identity that exists already.
     fn would_raise_attempt(
         &self,
-        subscription: &Subscription,
+        subscription: &mut Subscription,
         place: Place,
         link: &Keyed<'_>,
     ) -> bool {
         let promotes = matches!(place, Place::Child { .. });
-        promotes && {
-            let rand = subscription.seed(link.link().uid(), secret::NOTHING_TO_DO, 0);
-            self.exists(&link.child_uid(rand))
-        }
+        promotes && self.exists(&subscription.offer(link, secret::NOTHING_TO_DO, 0).child)
     }
 
     /// Raises Sent, or refuses a repetition that comes too soon.
@@ -162,30 +159,31 @@ impl Engine {
     /// seed of the child that was indexed for it in advance.
     fn answer(
         &self,
-        subscription: &Subscription,
+        subscription: &mut Subscription,
         place: Place,
         link: &Keyed<'_>,
         sent: u16,
         known: Option<&IdentityRecord>,
     ) -> Result<ResponseDatagram, Dropped> {
-        let uid = link.link().uid();
         if place != Place::Current {
             // R(e) has exactly one child, in every generation.
             let reference = known.map_or("", |known| &known.reference);
             let secret = self.secret.device(reference, 0);
-            let rand = secret.uid_rand(uid, secret::NOTHING_TO_DO, 0);
+            let rand = secret.uid_rand(link.link().uid(), secret::NOTHING_TO_DO, 0);
             return nothing_to_do(link, sent, rand);
         }
-        if let Some(head) = subscription.queue().and_then(Queue::head) {
-            let rand = subscription.seed(uid, head.id, subscription.attempt);
-            // Queueing refuses a message that is too long for the mode; one that is there all the same
-            // waits for ever, and the device goes on.
-            if let Ok(datagram) = link.seal(&head.msg, sent, rand) {
-                return Ok(datagram);
-            }
+        let (on_offer, attempt) = (subscription.on_offer(), subscription.attempt);
+        let seed = subscription.offer(link, on_offer, attempt).seed;
+        // Queueing refuses a message that is too long for the mode; one that is there all the same
+        // waits for ever, and the device goes on.
+        let head = subscription.queue().and_then(Queue::head);
+        if let Some(Ok(datagram)) = head.map(|head| link.seal(&head.msg, sent, seed)) {
+            return Ok(datagram);
         }
-        let rand = subscription.seed(uid, secret::NOTHING_TO_DO, subscription.attempt);
-        nothing_to_do(link, sent, rand)
+        let seed = subscription
+            .offer(link, secret::NOTHING_TO_DO, attempt)
+            .seed;
+        nothing_to_do(link, sent, seed)
     }
 
     /// A raised attempt is on disk before the first answer that rests on it.

@@ -151,28 +151,28 @@ impl Engine {
     pub(super) fn claim_children(&mut self, subscription: &mut Subscription, current: &Keyed<'_>) {
         let on_offer = subscription.on_offer();
         while subscription.attempt < u8::MAX
-            && self.exists(&child_uid(
-                subscription,
-                current,
-                on_offer,
-                subscription.attempt,
-            ))
+            && self.exists(
+                &subscription
+                    .offer(current, on_offer, subscription.attempt)
+                    .child,
+            )
         {
             subscription.attempt += 1;
             subscription.extra_mut().attempt_unsaved = true;
         }
         let attempt = subscription.attempt;
-        let uid = child_uid(subscription, current, NOTHING_TO_DO, attempt);
+        let uid = subscription.offer(current, NOTHING_TO_DO, attempt).child;
         self.insert(subscription.id, Kind::Child, &uid);
         for (message, attempt) in other_children(subscription) {
-            let uid = child_uid(subscription, current, message, attempt);
+            let uid = subscription.offer(current, message, attempt).child;
             self.claim_other(subscription, uid, Place::Child { message, attempt });
         }
     }
 
     /// Takes the child that every subscription has out of the index.
-    pub(super) fn release_child(&mut self, subscription: &Subscription, current: &Keyed<'_>) {
-        let uid = child_uid(subscription, current, NOTHING_TO_DO, subscription.attempt);
+    pub(super) fn release_child(&mut self, subscription: &mut Subscription, current: &Keyed<'_>) {
+        let attempt = subscription.attempt;
+        let uid = subscription.offer(current, NOTHING_TO_DO, attempt).child;
         self.remove(subscription.id, Kind::Child, &uid);
     }
 
@@ -257,7 +257,7 @@ impl Engine {
 
     /// Whether this identity, or one that the index cannot tell from it, is anybody's.
     pub(super) fn exists(&self, uid: &Uid) -> bool {
-        self.index.find(uid).next().is_some()
+        self.index.has(uid)
     }
 
     pub(super) fn insert(&mut self, subscription: SubId, kind: Kind, uid: &Uid) {
@@ -284,11 +284,6 @@ fn other(subscription: &Subscription, uid: &Uid) -> Option<Place> {
     let others = &subscription.extra.as_ref()?.others;
     let found = others.iter().find(|(other, _)| other == uid)?;
     Some(found.1)
-}
-
-#[inline]
-fn child_uid(subscription: &Subscription, current: &Keyed<'_>, message: u32, attempt: u8) -> Uid {
-    current.child_uid(subscription.seed(current.link().uid(), message, attempt))
 }
 
 /// All children that have been or are offered but the one that every subscription has.

@@ -3,7 +3,7 @@
 //! store, from where they come for the few polls that need them.
 
 use protocol::{
-    chain::Link,
+    chain::{Keyed, Link},
     identity::{Mode, Uid, UidRand},
     secret::{DeviceSecret, NOTHING_TO_DO, ServerSecret},
 };
@@ -43,6 +43,18 @@ pub struct Subscription {
     pub(super) promoted_in: u32,
     /// What most subscriptions do not have.
     pub(super) extra: Option<Box<Extra>>,
+    /// The child that was worked out last: the same is asked for several times in an exchange.
+    offer: Option<Offer>,
+}
+
+/// A child of an identity, and the seed that leads to it.
+#[derive(Clone, Copy)]
+pub(super) struct Offer {
+    parent: Uid,
+    message: u32,
+    attempt: u8,
+    pub(super) seed: UidRand,
+    pub(super) child: Uid,
 }
 
 /// What a subscription has besides while a message waits for it, or state may have been lost.
@@ -127,6 +139,7 @@ impl Subscription {
             secret: chain.secret.clone(),
             promoted_in: 0,
             extra: None,
+            offer: None,
         }
     }
 
@@ -146,6 +159,7 @@ impl Subscription {
             secret: DeviceSecret::from_bytes(packed.secret),
             promoted_in: packed.promoted_in,
             extra,
+            offer: None,
         }
     }
 
@@ -197,17 +211,31 @@ impl Subscription {
             .is_some_and(|extra| extra.attempt_unsaved)
     }
 
-    /// The seed of a child of this identity in the store's generation.
+    /// A child of this identity in the store's generation.
     #[inline]
-    pub(super) fn seed(&self, uid: Uid, message: u32, attempt: u8) -> UidRand {
-        self.secret.uid_rand(uid, message, attempt)
+    pub(super) fn offer(&mut self, of: &Keyed<'_>, message: u32, attempt: u8) -> Offer {
+        let parent = of.link().uid();
+        let same = |offer: &Offer| {
+            (offer.parent, offer.message, offer.attempt) == (parent, message, attempt)
+        };
+        if let Some(offer) = self.offer.filter(same) {
+            return offer;
+        }
+        let seed = self.secret.uid_rand(parent, message, attempt);
+        *self.offer.insert(Offer {
+            parent,
+            message,
+            attempt,
+            seed,
+            child: of.child_uid(seed),
+        })
     }
 
     /// A child of the current identity in the store's generation.
     #[inline]
     pub(super) fn child(&self, message: u32, attempt: u8) -> Link {
-        let rand = self.seed(self.current.uid(), message, attempt);
-        self.current.child(rand)
+        let seed = self.secret.uid_rand(self.current.uid(), message, attempt);
+        self.current.child(seed)
     }
 
     /// The message that goes with the next answer under the current identity.

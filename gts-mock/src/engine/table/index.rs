@@ -121,15 +121,32 @@ impl Index {
         let key = self.key(uid);
         let table = self.table_of(key.region);
         let lines = table.both(key).map(|bucket| &table.all()[bucket]);
-        let slots = lines.into_iter().flatten().copied();
-        let stashed = self
-            .stash
-            .iter()
-            .filter(move |(region, _)| *region == key.region);
-        slots
-            .chain(stashed.map(|(_, slot)| *slot))
-            .filter(move |slot| tag_of(*slot) == key.tag && *slot != 0)
-            .map(entry)
+        let mut masks = lines.map(|line| matching(line, key.tag));
+        let slots = std::iter::from_fn(move || {
+            let at = masks.iter().position(|mask| *mask != 0)?;
+            let slot = masks[at].trailing_zeros();
+            masks[at] &= masks[at] - 1;
+            Some(lines[at][slot as usize])
+        });
+        slots.chain(self.stashed(key)).map(entry)
+    }
+
+    /// Whether anything may be this identity.
+    #[inline]
+    pub(in crate::engine) fn has(&self, uid: &Uid) -> bool {
+        let key = self.key(uid);
+        let table = self.table_of(key.region);
+        let mut lines = table
+            .both(key)
+            .map(|bucket| &table.all()[bucket])
+            .into_iter();
+        lines.any(|line| matching(line, key.tag) != 0) || self.stashed(key).next().is_some()
+    }
+
+    fn stashed(&self, key: Key) -> impl Iterator<Item = u64> + use<'_> {
+        let here =
+            move |(region, slot): &&(usize, u64)| *region == key.region && tag_of(*slot) == key.tag;
+        self.stash.iter().filter(here).map(|(_, slot)| *slot)
     }
 
     /// Adds an identity.
@@ -253,6 +270,17 @@ impl Index {
 #[inline]
 const fn slot(tag: u64, entry: Entry) -> u64 {
     tag << (KIND_BITS + ID_BITS) | (entry.kind as u64) << ID_BITS | entry.subscription as u64
+}
+
+/// Which slots of a bucket hold this tag, the first in the lowest bit.
+#[inline]
+fn matching(bucket: &[u64; WIDTH], tag: u64) -> u32 {
+    let held = |slot: u64| u32::from(tag_of(slot) == tag) & u32::from(slot != 0);
+    let bits = bucket
+        .iter()
+        .enumerate()
+        .map(|(at, slot)| held(*slot) << at);
+    bits.fold(0, |mask, bit| mask | bit)
 }
 
 /// The tag in a slot.
