@@ -144,6 +144,8 @@ pub(super) struct Chains {
     /// What was written before this journal was begun, in bytes.
     before: u64,
     snapshot_after: Option<u64>,
+    /// The database names the journal that is being written, but that is not known to be on disk.
+    unsettled: bool,
 }
 
 impl Chains {
@@ -167,6 +169,7 @@ impl Chains {
             writer,
             before: 0,
             snapshot_after: None,
+            unsettled: false,
         })
     }
 
@@ -207,6 +210,7 @@ impl Chains {
         if self.writer.is_broken() {
             self.rotate(database)?;
         }
+        self.settle(database)?;
         let written = self.writer.append(changes);
         let name = self.writer.tail().name();
         written.map_err(failed(&*self.shared.folder, name))?;
@@ -226,12 +230,28 @@ impl Chains {
         let folder = &*self.shared.folder;
         let writer = JournalWriter::create(folder, number, self.generation, &self.key)?;
         self.shared.sync()?;
-        files.closed.push((files.open, self.writer.blocks()));
+        // One without blocks holds nothing; named at every failure, they would grow without bound.
+        if self.writer.blocks() > 0 {
+            files.closed.push((files.open, self.writer.blocks()));
+        }
         files.open = number;
-        database.put_files(files)?;
+        database.name_files(files)?;
+        // From now on the database counts no more blocks of the old one, whether that is synced or not.
         *lock(&self.shared.tail) = Arc::clone(writer.tail());
         self.before += std::mem::replace(&mut self.writer, writer).len();
-        Ok(number)
+        let synced = database.log().sync();
+        self.unsettled = synced.is_err();
+        synced.map(|()| number)
+    }
+
+    /// Nothing is written into a journal before the disk has its name in the database: after a power
+    /// cut it would be taken for one that is newer.
+    fn settle(&mut self, database: &Mutex<Database>) -> Result<(), StoreError> {
+        if self.unsettled {
+            lock(database).log().sync()?;
+            self.unsettled = false;
+        }
+        Ok(())
     }
 
     /// Begins a snapshot, and with it a journal of the same number.
@@ -283,6 +303,15 @@ impl Gathered {
 impl Drop for Gathered {
     fn drop(&mut self) {
         self.shared.gathered.fetch_add(self.taken, Ordering::AcqRel);
+    }
+}
+
+impl Drop for SnapshotUnderWay {
+    fn drop(&mut self) {
+        // If it does not count, it only fills the disk; another may be tried soon.
+        if lock(&self.database).files.snapshot != self.number {
+            snapshot::remove(&*self.shared.folder, self.number);
+        }
     }
 }
 

@@ -154,9 +154,15 @@ impl Database {
 
     /// Says which files hold the chains from now on. Synced when it returns.
     pub(super) fn put_files(&mut self, files: Files) -> Result<(), StoreError> {
+        self.name_files(files)?;
+        self.log.sync()
+    }
+
+    /// The same without the sync.
+    pub(super) fn name_files(&mut self, files: Files) -> Result<(), StoreError> {
         self.put_meta(&[(FILES, &files.encode())])?;
         self.files = files;
-        self.log.sync()
+        Ok(())
     }
 
     /// Moves all of the write-ahead log into the database, synced.

@@ -32,6 +32,12 @@ mod replay;
 mod seal;
 mod snapshot;
 mod sqlite;
+#[cfg(test)]
+mod unkind;
+#[cfg(test)]
+mod unkind_disk;
+#[cfg(test)]
+mod unkind_files;
 
 use std::sync::Arc;
 

@@ -25,6 +25,14 @@ fn draft(number: u64) -> String {
     format!("snapshot-{number}.new")
 }
 
+/// Removes a snapshot that does not count, however far it got.
+pub(super) fn remove(folder: &dyn Folder, number: u64) {
+    for name in [draft(number), name(number)] {
+        // Most often one of them is not there; what stays is removed at the next start.
+        let _ = folder.remove(&name);
+    }
+}
+
 /// What a snapshot says at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Footer {
@@ -83,7 +91,7 @@ impl SnapshotWriter {
     }
 
     /// Ends the snapshot, which has its name and survives a power cut when this returns.
-    pub(super) fn finish(mut self, folder: &dyn Folder, bound: SubId) -> Result<(), StoreError> {
+    pub(super) fn finish(&mut self, folder: &dyn Folder, bound: SubId) -> Result<(), StoreError> {
         self.body.clear();
         self.body.push(FOOTER);
         self.body.extend_from_slice(&self.chains.to_be_bytes());
