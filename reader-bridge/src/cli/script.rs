@@ -141,7 +141,23 @@ impl Script {
         let Some(scripts) = load(&self.files) else {
             return Ok(WRONG.into());
         };
+        let lacking: Vec<_> = scripts
+            .iter()
+            .filter_map(|one| one.lacks(&variables))
+            .collect();
+        for error in &lacking {
+            drop(writeln!(io::stderr(), "reader-bridge: {error}"));
+        }
+        if !lacking.is_empty() {
+            return Ok(WRONG.into());
+        }
         let wanted = scripts.iter().map(|script| self.wanted(script)).sum();
+        if wanted == 0 && !self.filter.is_empty() {
+            return Err(Failure::Arguments(format!(
+                "no case has {} in its \"file: name\" (--filter)",
+                self.filter.join(" or ")
+            )));
+        }
         let seed = self.opening.seed();
         let prepared = self.opening.prepare(seed)?;
         let mut runners = Vec::new();

@@ -6,7 +6,13 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::card::Power;
 
-use super::{expr::Expr, pattern::Expect, place::Place, template::Template};
+use super::{
+    expr::Expr,
+    pattern::Expect,
+    place::{Place, ScriptError},
+    template::Template,
+    value::Variables,
+};
 
 /// Statements that are shared between the cases that need them.
 pub(super) type Block = Arc<[Statement]>;
@@ -19,6 +25,23 @@ pub struct Script {
     /// What can be run, in order.
     pub cases: Vec<Case>,
     pub(super) functions: Arc<HashMap<String, Function>>,
+}
+
+impl Script {
+    /// The first value that must be given and is not among these. What stands after a `needs` or `skip` may not be run
+    /// at all, and is not looked at.
+    pub fn lacks(&self, given: &Variables) -> Option<ScriptError> {
+        let case = self.cases.first()?;
+        let run = case.preamble.iter().chain(case.body.iter());
+        let mut run = run.take_while(|step| !matches!(step.kind, Kind::Needs(_) | Kind::Skip(_)));
+        run.find_map(|step| match &step.kind {
+            Kind::Param(name, None) if !given.contains_key(name) => Some(ScriptError::new(
+                &step.place,
+                format!("this script needs a value: --set {name}=HEX"),
+            )),
+            _ => None,
+        })
+    }
 }
 
 /// A named test case; of a script without any, the whole script.

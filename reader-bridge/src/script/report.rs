@@ -1,4 +1,4 @@
-//! Results as people and programs want them: text, TAP 14, JUnit XML, JSON.
+//! Results as people and programs want them: text, TAP 13, JUnit XML, JSON.
 //!
 //! Owns the form. Refuses to know how cases are run.
 
@@ -15,7 +15,7 @@ use super::{CaseResult, Outcome};
 pub enum Form {
     /// Lines for people.
     Text,
-    /// Test Anything Protocol, version 14.
+    /// Test Anything Protocol, version 13: `prove` and others know no newer one.
     Tap,
     /// JUnit's XML, as continuous-integration servers read it.
     Junit,
@@ -67,7 +67,7 @@ impl<W: Write> Report<W> {
     /// Begins a report of so many cases.
     pub fn begin(mut out: W, form: Form, terminal: bool, expected: usize) -> io::Result<Self> {
         if form == Form::Tap {
-            writeln!(out, "TAP version 14\n1..{expected}")?;
+            writeln!(out, "TAP version 13\n1..{expected}")?;
         }
         Ok(Self {
             out,
@@ -176,11 +176,12 @@ fn indented(text: &str, indent: &str) -> String {
         .collect()
 }
 
-/// TAP 14: a test point, its directive, and a YAML block of what went wrong.
+/// TAP 13: a test point, its directive, and a YAML block of what went wrong.
 fn tap(number: usize, result: &CaseResult) -> String {
     let name =
         format!("{}: {}", result.file.display(), result.name).replace(['\\', '#', '\n'], " ");
     let directive = |why: &str| why.replace(['#', '\n'], " ");
+    let printed = indented(&result.printed.join("\n"), "# ");
     let detail = |message: &str| {
         let message = indented(message, "      ");
         format!(
@@ -188,7 +189,7 @@ fn tap(number: usize, result: &CaseResult) -> String {
             result.elapsed.as_millis()
         )
     };
-    match &result.outcome {
+    let point = match &result.outcome {
         Outcome::Passed => format!("ok {number} - {name}\n"),
         Outcome::Skipped(why) => format!("ok {number} - {name} # SKIP {}\n", directive(why)),
         Outcome::Failed { place, message } => {
@@ -201,7 +202,8 @@ fn tap(number: usize, result: &CaseResult) -> String {
             "not ok {number} - {name}\n{}",
             detail(&format!("not run: {why}"))
         ),
-    }
+    };
+    point + &printed
 }
 
 fn seconds(elapsed: Duration) -> String {
@@ -273,7 +275,7 @@ fn xml(text: &str) -> String {
             '"' => out.push_str("&quot;"),
             '\n' => out.push_str("&#10;"),
             '\t' => out.push_str("&#9;"),
-            c if c.is_control() => out.push('\u{FFFD}'),
+            c if c.is_control() || matches!(c, '\u{FFFE}' | '\u{FFFF}') => out.push('\u{FFFD}'),
             c => out.push(c),
         }
     }

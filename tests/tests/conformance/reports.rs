@@ -1,5 +1,6 @@
 //! Reports and exit codes.
 
+use e2e::process::Finished;
 use serde_json::Value;
 
 use crate::cards::{blank, code, of, on_image, script, written};
@@ -33,7 +34,7 @@ fn tap_has_a_plan_and_a_line_for_each_case() {
         .args(["--report", "tap"])
         .run();
     assert_eq!(code(&run), 1);
-    assert_eq!(run.stdout[..2], ["TAP version 14", "1..3"]);
+    assert_eq!(run.stdout[..2], ["TAP version 13", "1..3"]);
     let points: Vec<_> = run
         .stdout
         .iter()
@@ -44,10 +45,34 @@ fn tap_has_a_plan_and_a_line_for_each_case() {
         "{points:?}"
     );
     assert!(points[1].starts_with("not ok 2 - "), "{points:?}");
+    assert!(run.stdout.contains(&"# a & b".to_owned()), "{run:?}");
     assert!(
         points[2].contains("# SKIP needs a card that speaks T=0"),
         "{points:?}"
     );
+}
+
+#[test]
+fn perls_harness_counts_the_cases_of_a_tap_report() {
+    let directory = tempfile::tempdir().unwrap();
+    let prove = |run: Finished| {
+        let tap = run.stdout.join("\n") + "\n";
+        let tap = written(directory.path(), "report.tap", &tap);
+        let mut prove = std::process::Command::new("prove");
+        let proved = prove.args(["-e", "cat"]).arg(tap).output().unwrap();
+        String::from_utf8(proved.stdout).unwrap()
+    };
+    let told = prove(
+        on_image(directory.path(), MIXED)
+            .args(["--report", "tap"])
+            .run(),
+    );
+    assert!(told.contains("Failed test:  2\n"), "{told}");
+    assert!(!told.contains("Parse errors"), "{told}");
+    let image = of(&directory.path().join("card.img"));
+    let good = script(&[directory.path().join("a.apdu")]).args(["--filter", ": good"]);
+    let told = prove(good.args(["--report", "tap", "--card", &image]).run());
+    assert!(told.contains("Result: PASS"), "{told}");
 }
 
 #[test]
@@ -111,6 +136,19 @@ fn a_filter_picks_cases_and_fail_fast_ends_with_the_first_failure() {
 }
 
 #[test]
+fn a_filter_that_picks_nothing_is_a_mistake_and_not_a_success() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = on_image(directory.path(), MIXED)
+        .args(["--filter", "god", "--filter", "bed"])
+        .run();
+    assert_eq!((code(&run), run.stdout.len()), (2, 0));
+    assert!(
+        run.stderr.join("\n").contains("no case has god or bed"),
+        "{run:?}"
+    );
+}
+
+#[test]
 fn a_wrong_script_is_2_and_all_its_errors_are_told_before_a_card_is_touched() {
     let directory = tempfile::tempdir().unwrap();
     let one = written(directory.path(), "one.apdu", "80 4\n");
@@ -155,6 +193,13 @@ fn values_are_given_by_option_file_and_environment() {
         .env("TAIL", "00")
         .run();
     assert_eq!(code(&run), 0, "{run:?}");
+    // Without a value that has no default nothing is run.
+    let run = script(&[directory.path().join("a.apdu")]).args(["--card", "image:/does/not/exist"]);
+    let run = run.run();
+    assert_eq!(code(&run), 2, "{run:?}");
+    for part in ["a.apdu:1:1: this script needs a value: --set head=HEX", "^"] {
+        assert!(run.stderr.join("\n").contains(part), "{part}: {run:?}");
+    }
 }
 
 #[test]
