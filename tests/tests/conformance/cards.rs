@@ -18,6 +18,15 @@ pub(crate) fn blank(directory: &Path, name: &str) -> PathBuf {
     image
 }
 
+/// A blank card whose image is wrapped, and the file of the key that it is wrapped under.
+pub(crate) fn wrapped(directory: &Path) -> (PathBuf, PathBuf) {
+    let key = written(directory, "wrap.hex", "000102030405060708090a0b0c0d0e0f\n");
+    let image = directory.join("card.img");
+    let made = Program::built("secapp").args(["new", "--out"]).arg(&image);
+    passed(&made.arg("--wrap-key-file").arg(&key).run());
+    (image, key)
+}
+
 /// `reader-bridge script` of these files.
 pub(crate) fn script(files: &[PathBuf]) -> Program {
     Program::built("reader-bridge").arg("script").args(files)

@@ -7,7 +7,7 @@ use e2e::card_client::CardClient;
 use e2e::pcscd::{Pcscd, Slot};
 use e2e::process::{Process, Program};
 
-use crate::cards::{blank, code, free_port, insert, of, passed, script, written};
+use crate::cards::{blank, code, free_port, insert, of, passed, script, wrapped, written};
 
 fn relay(card: &str, slot: &Slot, file: &Path) -> Process {
     Program::built("reader-bridge")
@@ -141,6 +141,35 @@ fn a_card_that_is_pulled_is_gone_for_the_client_until_it_is_back() {
     let recorded = fs::read_to_string(&file).unwrap();
     assert!(recorded.contains("power-off"), "{recorded}");
     passed(&script(&[file]).args(["--card", &of(&copy)]).run());
+}
+
+#[test]
+fn the_card_of_a_wrapped_image_goes_into_the_reader_with_its_key_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (image, key) = wrapped(directory.path());
+    let pcscd = Pcscd::start(1);
+    let slot = pcscd.slots()[0].clone();
+    let file = directory.path().join("session.apdu");
+    let command = || {
+        Program::built("reader-bridge")
+            .args(["relay", "--card", &of(&image), "--vpcd"])
+            .arg(format!("127.0.0.1:{}", slot.port))
+            .arg("--record")
+            .arg(&file)
+    };
+    let refused = command().run();
+    assert_eq!(code(&refused), 3, "{refused:?}");
+    assert!(
+        refused.stderr.join("\n").contains("--image-key-file"),
+        "{refused:?}"
+    );
+    let mut relay = command().arg("--image-key-file").arg(&key).start();
+    let mut one = client(&pcscd, &slot);
+    assert!(transmit(&mut one, "80CA006600").ends_with("9000"));
+    drop(one);
+    assert!(relay.terminate().success());
+    let replay = script(&[file]).args(["--card", &of(&image), "--image-key-file"]);
+    passed(&replay.arg(&key).run());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use e2e::card_client::CardClient;
 use e2e::pcscd::Pcscd;
 use e2e::process::{Process, Program};
 
-use crate::cards::{blank, code, of, passed, script, suite, written};
+use crate::cards::{blank, code, of, passed, script, suite, wrapped, written};
 
 #[test]
 fn the_shell_decodes_answers_keeps_values_and_survives_mistakes() {
@@ -155,19 +155,7 @@ fn two_cards_are_compared_case_by_case() {
 #[test]
 fn wrapped_images_are_opened_by_every_command_that_opens_cards() {
     let directory = tempfile::tempdir().unwrap();
-    let key = written(
-        directory.path(),
-        "wrap.hex",
-        "000102030405060708090a0b0c0d0e0f\n",
-    );
-    let image = directory.path().join("card.img");
-    let made = Program::built("secapp")
-        .args(["new", "--out"])
-        .arg(&image)
-        .arg("--wrap-key-file")
-        .arg(&key)
-        .run();
-    passed(&made);
+    let (image, key) = wrapped(directory.path());
     let file = written(directory.path(), "a.apdu", "80CA006600 -> ** 9000\n");
     let run = || script(std::slice::from_ref(&file)).args(["--card", &of(&image)]);
     passed(&run().arg("--image-key-file").arg(&key).run());
