@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use e2e::card_client::CardClient;
 use e2e::pcscd::{Pcscd, Slot};
-use e2e::process::Signal;
+use e2e::process::{Program, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -43,6 +43,14 @@ impl Place {
         let program = with_cards(options, self.server.address(), state);
         Terminal::start(self.pcscd.client(program))
     }
+
+    /// Where the terminal's cards stand, as it says itself.
+    fn status(&self) -> String {
+        let program = Program::built("reader-bridge").args(["status", "--json", "--state"]);
+        let finished = program.arg(self.directory.path().join("state")).run();
+        assert!(finished.status.success(), "{finished:?}");
+        finished.stdout.concat()
+    }
 }
 
 fn place(slot: &Slot) -> String {
@@ -79,6 +87,14 @@ fn every_reader_is_served_from_when_it_is_attached_until_it_is_taken_away() {
     place.pcscd.restart_with(2);
     let stopped = expect_at(&mut terminal, &later, "stopped");
     assert_eq!(stopped["why"], "its reader is gone");
+    // It is forgotten right after it was told of.
+    let shown_no_more = |shown: &String| !shown.contains(&later.reader);
+    assert!(
+        (0..100)
+            .map(|_| place.status())
+            .any(|shown| shown_no_more(&shown))
+    );
+    assert!(place.status().contains(&first.reader));
     // Its card goes on in another reader, where it was.
     right.terminate();
     let _right = inserted(&place.images[1], &beside);

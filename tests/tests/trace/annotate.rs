@@ -159,12 +159,21 @@ fn what_is_there_stays_and_every_kind_of_link_is_read() {
     let case = &cases()[3];
     let poll = ip(device(1), server(), &bytes(&case["steps"][0]["poll"]));
     let behind = |head: &[u8]| [head, &poll].concat();
+    let [from, to] = ["[2001:db8::1]:30001", "[2001:db8::7]:4753"].map(|end| end.parse().unwrap());
+    let poll6 = ip(from, to, &bytes(&case["steps"][0]["poll"]));
     for (link, packet) in [
         (1, behind(&[&[0; 12][..], &[8, 0]].concat())),
         (1, behind(&[&[0; 12][..], &[0x81, 0, 0, 7, 8, 0]].concat())),
         (113, behind(&[&[0; 14][..], &[8, 0]].concat())),
         (276, behind(&[&[8, 0][..], &[0; 18]].concat())),
         (228, poll.clone()),
+        (0, behind(&2u32.to_le_bytes())),
+        (0, behind(&2u32.to_be_bytes())),
+        (108, behind(&2u32.to_be_bytes())),
+        (12, poll.clone()),
+        (1, [&[0; 12][..], &[0x86, 0xDD], &poll6].concat()),
+        (0, [&24u32.to_be_bytes()[..], &poll6].concat()),
+        (229, poll6.clone()),
     ] {
         let mut capture = Capture::new(link);
         let kept = [option(1, b"mine"), option(2, &[0; 4]), vec![0; 4]].concat();
@@ -192,6 +201,46 @@ fn what_is_there_stays_and_every_kind_of_link_is_read() {
         assert!(again.status.success(), "{again:?}");
         assert_eq!(fs::read(directory.path().join("out.pcapng")).unwrap(), out);
     }
+}
+
+#[test]
+fn a_capture_of_a_big_endian_machine_is_read_and_stays_one() {
+    let case = &cases()[3];
+    let step = &case["steps"][0];
+    let mut file = big_endian(
+        0x0A0D_0D0A,
+        &[&0x1A2B_3C4Du32.to_be_bytes()[..], &[0, 1, 0, 0], &[0xFF; 8]],
+    );
+    file.extend(big_endian(1, &[&RAW.to_be_bytes(), &[0; 6]]));
+    for (from, to, datagram) in [
+        (device(1), server(), "poll"),
+        (server(), device(1), "response"),
+    ] {
+        let packet = ip(from, to, &bytes(&step[datagram]));
+        let length = (packet.len() as u32).to_be_bytes();
+        let time = 1_700_000_000_000_000u64.to_be_bytes();
+        file.extend(big_endian(6, &[&[0; 4], &time, &length, &length, &packet]));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("capture"), &file).unwrap();
+    let done = annotate(directory.path(), &key_file(std::slice::from_ref(case)));
+    assert!(done.status.success(), "{done:?}");
+    let told = comments(directory.path());
+    assert!(
+        told.iter().all(|one| one.starts_with("gts: sub-")),
+        "{told:?}"
+    );
+    assert!(told[1].contains("next identity"), "{told:?}");
+    let copy = fs::read(directory.path().join("out.pcapng")).unwrap();
+    assert_eq!(copy[8..12], 0x1A2B_3C4Du32.to_be_bytes());
+}
+
+/// A block of pcapng whose machine writes the highest byte first.
+fn big_endian(kind: u32, body: &[&[u8]]) -> Vec<u8> {
+    let mut body = body.concat();
+    body.resize(body.len().next_multiple_of(4), 0);
+    let length = (body.len() as u32 + 12).to_be_bytes();
+    [&kind.to_be_bytes()[..], &length, &body, &length].concat()
 }
 
 /// pcap of either byte order, with microseconds or nanoseconds.
