@@ -1,7 +1,7 @@
 //! What is done about messages: OTA sessions, and a program that is told.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -131,10 +131,32 @@ fn url(text: &str) -> Result<Url, String> {
 fn executable(program: &Path) -> Result<(), Failure> {
     let wrong =
         |why: String| Failure::Arguments(format!("--on-message {}: {why}", program.display()));
-    let metadata = fs::metadata(program).map_err(|error| wrong(error.to_string()))?;
+    let missing = |error: io::Error| {
+        wrong(format!(
+            "{error}; a path is wanted, since PATH is not searched"
+        ))
+    };
+    let metadata = fs::metadata(program).map_err(missing)?;
     if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 {
         Ok(())
     } else {
         Err(wrong("is no program: no file, or not executable".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_program_without_its_path_is_told_to_need_one() {
+        let told = executable(Path::new("no-such-program"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            told.contains("no-such-program") && told.contains("PATH"),
+            "{told}"
+        );
+        assert!(executable(Path::new("/bin/sh")).is_ok());
     }
 }
