@@ -245,6 +245,12 @@ fn the_trace_has_the_calls_as_they_were_before_tls() {
         "/start", "401", "/start", "200", "/s/1", "200", "/s/2", "204",
     ];
     assert_eq!(calls, expected, "{decoded:?}");
+    // The OTA server has a column of its own in the figure.
+    let ladder = Program::built("reader-bridge").args(["trace", "ladder", "--width", "160"]);
+    let drawn = ladder.arg(&file).run().stdout.join("\n");
+    for part in ["OTA server", "POST /start", "401", "POST /s/2", "204"] {
+        assert!(drawn.contains(part), "{part}: {drawn}");
+    }
 }
 
 #[test]
