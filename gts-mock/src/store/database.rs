@@ -7,7 +7,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Change, MessageRecord, Outcome, StoreError, StoreKey, SubId,
+    chains::lock,
     files::{LogSync, sync_parent},
     record::{Counts, Files, QueueRecord},
 };
@@ -60,9 +61,20 @@ pub(super) struct Database {
 pub(super) struct Log {
     path: PathBuf,
     dirty: AtomicBool,
+    /// Held while the disk works: nobody is told that it is done by somebody else who is still at it.
+    syncing: Mutex<()>,
 }
 
 impl Log {
+    /// A log that may hold anything.
+    pub(super) const fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            dirty: AtomicBool::new(true),
+            syncing: Mutex::new(()),
+        }
+    }
+
     /// Something was written that somebody may wait for.
     pub(super) fn note(&self) {
         self.dirty.store(true, Ordering::Release);
@@ -70,14 +82,12 @@ impl Log {
 
     /// Syncs if anything was noted since the last sync.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
+        let _alone = lock(&self.syncing);
         if !self.dirty.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
         let synced = LogSync::new(self.path.clone()).sync();
-        if synced.is_err() {
-            self.note();
-        }
-        synced
+        synced.inspect_err(|_| self.note())
     }
 }
 
@@ -108,10 +118,7 @@ impl Database {
         };
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
-        let log = Arc::new(Log {
-            path: log.into(),
-            dirty: AtomicBool::new(true),
-        });
+        let log = Arc::new(Log::new(log.into()));
         let files = Files::default();
         let database = Self {
             connection,

@@ -1,11 +1,12 @@
 //! Chain files that fail, are cut or are changed, case by case: what is read is what was written, a
 //! beginning of it where that is allowed, or nothing.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use super::{
     ChainRecord, Change, Promoted, Store, StoreError,
     block::ChainKey,
+    database::Log,
     folder::Folder,
     journal::{self, JournalWriter},
     snapshot::{self, SnapshotReader, SnapshotWriter},
@@ -228,5 +229,30 @@ fn a_snapshot_that_fails_leaves_no_file_behind() {
             "{names:?}"
         );
         assert!(store.has_gathered(), "it is tried again");
+    }
+}
+
+#[test]
+fn nobody_is_told_that_the_database_is_synced_while_the_sync_is_under_way() {
+    let directory = tempfile::tempdir().unwrap();
+    // Opening it waits for this test, and its sync fails.
+    let pipe = directory.path().join("pipe");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    for _ in 0..200 {
+        let log = Log::new(pipe.clone());
+        std::thread::scope(|scope| {
+            let syncs = [(); 2].map(|()| scope.spawn(|| log.sync()));
+            let writer = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+            for sync in syncs {
+                assert!(sync.join().unwrap().is_err());
+            }
+            drop(writer);
+        });
     }
 }
