@@ -179,3 +179,49 @@ fn printable(text: &str) -> String {
     let one = |c: char| if c.width() == Some(1) { c } else { '\u{fffd}' };
     text.chars().map(one).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn arrow(from: Party, to: Party) -> Row {
+        Row::Arrow {
+            at: Duration::ZERO,
+            from,
+            to,
+            label: "says".into(),
+        }
+    }
+
+    #[test]
+    fn colours_tell_ways_and_losses_apart_and_change_nothing_else() {
+        let (from, to) = (Party::Terminal, Party::Server);
+        let lost = Row::Lost {
+            from,
+            to,
+            label: "no answer".into(),
+        };
+        let exchange = Exchange {
+            number: 1,
+            of: "pcsc".into(),
+            begin: Duration::ZERO,
+            rows: vec![
+                arrow(Party::Card, from),
+                arrow(from, to),
+                lost,
+                arrow(to, from),
+                arrow(from, Party::Ota),
+            ],
+            open: false,
+        };
+        let mut drawn = draw(std::slice::from_ref(&exchange), 100, true);
+        for colour in ["\x1b[36m", "\x1b[31m", "\x1b[32m", "\x1b[33m"] {
+            assert_eq!(drawn.matches(colour).count(), 1, "{colour:?}: {drawn}");
+            drawn = drawn.replace(colour, "");
+        }
+        let plain = draw(&[exchange], 100, false);
+        assert_eq!(drawn.replace("\x1b[0m", ""), plain);
+    }
+}
