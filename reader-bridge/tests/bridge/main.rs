@@ -22,6 +22,7 @@ mod loss;
 mod routes;
 mod schedules;
 
+mod exit_codes;
 mod logs;
 mod metrics;
 mod pcsc;
