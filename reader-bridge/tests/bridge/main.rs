@@ -25,6 +25,7 @@ mod schedules;
 mod exit_codes;
 mod logs;
 mod metrics;
+mod occasions;
 mod pcsc;
 mod personalise;
 mod process;
