@@ -122,3 +122,30 @@ fn a_name_without_an_address_is_told_of() {
         assert!(link.resolved(endpoint, addresses).is_err());
     }
 }
+
+#[test]
+fn a_names_addresses_take_turns_and_are_looked_up_again() {
+    let servers = [server("127.0.0.1:0"), server("[::1]:0")];
+    let addresses = servers
+        .each_ref()
+        .map(|server| server.local_addr().unwrap());
+    let mailbox = Mailbox::new().unwrap();
+    let mut link = Link::new(mailbox.post(), None);
+    link.send(A, "localhost:1", vec![0]).unwrap();
+    wait([mailbox.bell()]).unwrap();
+    mailbox.take();
+    link.resolved("localhost:1".into(), Ok(addresses.to_vec()))
+        .unwrap();
+    for number in 1..4 {
+        link.send(A, "localhost:1", vec![number]).unwrap();
+    }
+    let mut datagram = [0; 8];
+    for number in 0..4 {
+        servers[number % 2].recv_from(&mut datagram).unwrap();
+        assert_eq!(usize::from(datagram[0]), number);
+    }
+    link.send(A, "localhost:1", vec![4]).unwrap();
+    wait([mailbox.bell()]).unwrap();
+    let asked = mailbox.take().into_iter().next().unwrap();
+    assert!(matches!(asked, Mail::Resolved { .. }), "{asked:?}");
+}
