@@ -15,7 +15,7 @@ use super::{
     table::{Entry, Kind},
     walk,
 };
-use crate::store::{IdentityRecord, SubId, recovery_link};
+use crate::store::{IdentityRecord, SubId, recovery_link, recovery_uids};
 
 /// Where a card stands that polls with an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,9 +193,9 @@ impl Engine {
 
     /// Takes `R(e)` and its child out of the index.
     pub(super) fn release_recovery(&mut self, id: SubId, identity: &IdentityRecord, e: u32) {
-        let recovery = recovery_link(identity, e).identity().uid();
+        let link = recovery_link(identity, e);
+        let (recovery, child) = recovery_uids(&link, &identity.reference, &self.secret);
         self.remove(id, Kind::Recovery, &recovery);
-        let child = self.recovery_child(identity, e).uid();
         self.remove(id, Kind::RecoveryChild, &child);
     }
 
@@ -209,8 +209,7 @@ impl Engine {
         let mut link = recovery_link(identity, subscription.e);
         for ahead in 1..self.epoch.recovery_window(subscription) {
             link = link.next();
-            let child = self.recovery_child(identity, link.e()).uid();
-            let uid = link.identity().uid();
+            let (uid, child) = recovery_uids(&link, &identity.reference, &self.secret);
             self.claim_other(subscription, uid, Place::Recovery { ahead });
             self.claim_other(subscription, child, Place::RecoveryChild { ahead });
         }

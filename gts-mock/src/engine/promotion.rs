@@ -11,6 +11,7 @@ use super::{
 };
 use crate::store::{
     Change, IdentityRecord, MessageRecord, MessageState, Outcome, Promoted, recovery_link,
+    recovery_uids,
 };
 
 /// What a promotion has to put on disk before the answer leaves.
@@ -222,8 +223,8 @@ impl Engine {
     fn raise_e(&mut self, subscription: &mut Subscription, identity: &IdentityRecord, ahead: u8) {
         self.release_recovery(subscription.id, identity, subscription.e);
         subscription.e = subscription.e.saturating_add(u32::from(ahead) + 1);
-        let recovery = recovery_link(identity, subscription.e).identity().uid();
-        let child = self.recovery_child(identity, subscription.e).uid();
+        let link = recovery_link(identity, subscription.e);
+        let (recovery, child) = recovery_uids(&link, &identity.reference, &self.secret);
         self.claim_recovery(subscription.id, &recovery, &child);
     }
 }
